@@ -33,4 +33,6 @@
 //!   fails: see `kernel::geometry`.
 //! - detach claims the device exclusively before it takes it down.
 
+pub mod config;
 pub mod proto;
+pub mod uri;

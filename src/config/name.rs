@@ -1,0 +1,227 @@
+//! What a device is called: NAME for users, the backend identifier for the
+//! kernel.
+
+use std::fmt;
+use std::hash::Hasher;
+use std::str::FromStr;
+
+use siphasher::sip::SipHasher24;
+use thiserror::Error;
+
+use crate::uri::{DEFAULT_PORT, Endpoint, Uri};
+
+/// The prefix of every identifier of ours; the 1 is the form's version.
+const PREFIX: &str = "nbdctl1:";
+
+/// What users call an attached export by; also its folder's name in
+/// /run/nbdctl and the unit's instance, as it stands.
+///
+/// A letter or digit, then letters, digits, `.`, `_` and `-`; at most
+/// [`Name::MAX`] of them. So it never needs quoting and never leaves its folder.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name(String);
+
+/// Why a text is no NAME.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "\"{}\" cannot be a name: use a letter or digit, then letters, digits and . _ -, at most {max} of them",
+    .0.escape_debug(),
+    max = Name::MAX
+)]
+pub struct NameError(String);
+
+impl Name {
+    /// The longest, in bytes: it shares the identifier's 128 with the rest.
+    pub const MAX: usize = 64;
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name of an export that was given none: host and export, where they
+    /// fit a name as they stand; where they do not, what is left of them and a
+    /// hash of the URI, so that two exports never get one name for being alike.
+    #[must_use]
+    pub fn from_uri(uri: &Uri) -> Self {
+        let (host, standard) = match uri.endpoint() {
+            Endpoint::Tcp { host, port } if *port == DEFAULT_PORT => (host.clone(), true),
+            Endpoint::Tcp { host, port } => (format!("{host}-{port}"), true),
+            Endpoint::Unix { path } => (
+                path.file_stem()
+                    .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned()),
+                false,
+            ),
+        };
+        let wish = match uri.export() {
+            "" => host,
+            export => format!("{host}-{export}"),
+        };
+        match Self::from_str(&wish) {
+            Ok(name) if standard => name,
+            _ => Self::lossy(&wish, uri_hash(uri)),
+        }
+    }
+
+    fn lossy(wish: &str, hash: u64) -> Self {
+        let suffix = format!("-{:08x}", hash & 0xffff_ffff);
+        let kept: String = wish
+            .chars()
+            .map(|c| if allowed(c) { c } else { '-' })
+            .skip_while(|c| !c.is_ascii_alphanumeric())
+            .take(Self::MAX - suffix.len())
+            .collect();
+        let stem = if kept.is_empty() { "nbd" } else { &kept };
+        Self(format!("{stem}{suffix}"))
+    }
+}
+
+fn allowed(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+impl FromStr for Name {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let sound = text.len() <= Self::MAX
+            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && text.chars().all(allowed);
+        if sound {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NameError(text.chars().take(80).collect()))
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What the kernel remembers of a device of ours (`NBD_ATTR_BACKEND_IDENTIFIER`,
+/// sysfs `backend`): `nbdctl1:NAME:HASH-OF-URI`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BackendIdentifier {
+    name: Name,
+    hash: u64,
+}
+
+impl BackendIdentifier {
+    /// The identifier of an export attached under a name.
+    #[must_use]
+    pub fn new(name: &Name, uri: &Uri) -> Self {
+        Self {
+            name: name.clone(),
+            hash: uri_hash(uri),
+        }
+    }
+
+    /// Reads what sysfs shows; `None` where another program wrote it.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (name, hash) = text.strip_prefix(PREFIX)?.split_once(':')?;
+        if hash.len() != 16 {
+            return None;
+        }
+        Some(Self {
+            name: name.parse().ok()?,
+            hash: u64::from_str_radix(hash, 16).ok()?,
+        })
+    }
+
+    /// The NAME in it.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+}
+
+impl fmt::Display for BackendIdentifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{PREFIX}{}:{:016x}", self.name, self.hash)
+    }
+}
+
+/// The same for the same URI on every machine and in every version: devices
+/// outlive the binary that attached them. (std's hasher promises neither.)
+fn uri_hash(uri: &Uri) -> u64 {
+    let mut hasher = SipHasher24::new_with_keys(0, 0);
+    hasher.write(uri.as_str().as_bytes());
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn named(uri: &str) -> String {
+        Name::from_uri(&Uri::parse(uri).unwrap()).to_string()
+    }
+
+    #[test]
+    fn a_plain_uri_gives_a_plain_name() {
+        assert_eq!(named("nbd://server/vm1"), "server-vm1");
+        assert_eq!(named("nbd://server:10810/vm1"), "server-10810-vm1");
+        assert_eq!(named("nbd://10.0.0.5"), "10.0.0.5");
+    }
+
+    #[test]
+    fn what_does_not_fit_a_name_is_told_apart_by_a_hash() {
+        assert_ne!(named("nbd://h/a%20b"), named("nbd://h/a%2fb"));
+        assert_ne!(
+            named("nbd+unix:///x?socket=/a/s"),
+            named("nbd+unix:///x?socket=/b/s")
+        );
+        assert!(named("nbd+unix:///x?socket=/a/s").starts_with("s-x-"));
+        assert!(named("nbd://[::1]/%2e%2e").starts_with("1-..-"));
+    }
+
+    #[test]
+    fn a_name_cannot_leave_its_folder_or_need_quoting() {
+        for text in ["", ".", "..", "-x", "_x", "a/b", "a b", "a:b", "ä", "a\n"] {
+            assert!(text.parse::<Name>().is_err(), "{text:?}");
+        }
+        assert!("a".repeat(65).parse::<Name>().is_err());
+        assert!("a".repeat(64).parse::<Name>().is_ok());
+    }
+
+    #[test]
+    fn the_hash_of_a_uri_is_the_same_in_every_version() {
+        let uri = Uri::parse("nbd://server/vm1").unwrap();
+        let identifier = BackendIdentifier::new(&"vm1".parse().unwrap(), &uri);
+        assert_eq!(identifier.to_string(), "nbdctl1:vm1:c1b86782364e8ede");
+    }
+
+    #[test]
+    fn foreign_identifiers_are_not_ours() {
+        for text in [
+            "",
+            "vm1",
+            "nbdctl1:vm1",
+            "nbdctl2:vm1:00c3d2cbd0cf4a14",
+            "nbdctl1:/:00c3d2cbd0cf4a14",
+            "nbdctl1:vm1:0",
+        ] {
+            assert_eq!(BackendIdentifier::parse(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_export_gets_a_name_and_an_identifier_that_fit(export in "\\PC{0,200}", host in "[a-z0-9.-]{1,100}") {
+            let encoded = percent_encoding::utf8_percent_encode(&export, percent_encoding::NON_ALPHANUMERIC);
+            let uri = Uri::parse(&format!("nbd://{host}/{encoded}")).unwrap();
+            let name = Name::from_uri(&uri);
+            prop_assert_eq!(name.as_str().parse::<Name>(), Ok(name.clone()));
+            let identifier = BackendIdentifier::new(&name, &uri);
+            let text = identifier.to_string();
+            prop_assert!(text.len() <= 128);
+            prop_assert_eq!(BackendIdentifier::parse(&text), Some(identifier));
+        }
+    }
+}
