@@ -35,4 +35,5 @@
 
 pub mod config;
 pub mod proto;
+pub mod session;
 pub mod uri;

@@ -1,0 +1,137 @@
+//! Why no session came about: where, what happened, what to do.
+
+use std::io;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::proto;
+use crate::uri::{Endpoint, Uri};
+
+/// A failure to open a session on an export.
+#[derive(Debug, Error)]
+#[error("{}: {fault}", place(.export, .endpoint))]
+pub struct Error {
+    export: String,
+    endpoint: Endpoint,
+    /// What happened.
+    pub fault: Fault,
+}
+
+impl Error {
+    pub(super) fn new(uri: &Uri, fault: Fault) -> Self {
+        Self {
+            export: uri.export().to_owned(),
+            endpoint: uri.endpoint().clone(),
+            fault,
+        }
+    }
+}
+
+/// `export "vm1" at 10.0.0.5:10809`
+fn place(export: &str, endpoint: &Endpoint) -> String {
+    match export {
+        "" => format!("default export at {endpoint}"),
+        name => format!("export \"{}\" at {endpoint}", name.escape_debug()),
+    }
+}
+
+/// What happened, by who is to blame.
+#[derive(Debug, Error)]
+pub enum Fault {
+    /// The server broke the protocol, said no, or lacks something.
+    #[error(transparent)]
+    Protocol(#[from] proto::Error),
+    /// The name has no address.
+    #[error("the name \"{}\" does not resolve ({why}): check its spelling and this machine's resolver", .host.escape_debug())]
+    Unresolved {
+        /// The name.
+        host: String,
+        /// The resolver's word for it.
+        why: String,
+    },
+    /// Nobody took the connection.
+    #[error("{}", connect(.0))]
+    Connect(io::Error),
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Io(io::Error),
+    /// The server closed the connection where it owed an answer.
+    #[error(
+        "the server closed the connection before {waits_for}: it may be restarting, serve one \
+         client at a time, or refuse this address"
+    )]
+    HungUp {
+        /// The answer.
+        waits_for: &'static str,
+    },
+    /// The deadline passed.
+    #[error("no answer within {}: {waits_for} did not come", seconds(.allowed))]
+    TimedOut {
+        /// What was waited for.
+        waits_for: &'static str,
+        /// How long.
+        allowed: Duration,
+    },
+    /// Every one of several addresses failed.
+    #[error("{}", each(.0))]
+    Several(Vec<(String, Self)>),
+}
+
+impl Fault {
+    /// Whether another address, or another time, may do better.
+    #[must_use]
+    pub fn is_networks(&self) -> bool {
+        !matches!(self, Self::Protocol(_))
+    }
+
+    /// Whether it was a deadline that ended it.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            Self::TimedOut { .. } => true,
+            Self::Several(faults) => faults.iter().any(|(_, fault)| fault.is_timeout()),
+            _ => false,
+        }
+    }
+
+    pub(super) fn all(mut failures: Vec<(String, Self)>) -> Self {
+        if failures.len() > 1 {
+            return Self::Several(failures);
+        }
+        match failures.pop() {
+            Some((_, fault)) => fault,
+            None => Self::Io(io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+fn seconds(duration: &Duration) -> String {
+    let text = format!("{:.1}", duration.as_secs_f64());
+    format!("{} s", text.strip_suffix(".0").unwrap_or(&text))
+}
+
+fn connect(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            "nothing listens there (connection refused): is the server running, and on this port?"
+                .to_owned()
+        }
+        io::ErrorKind::NotFound => {
+            "the socket does not exist: is the server running, and is its path right?".to_owned()
+        }
+        _ => format!("cannot connect: {error}"),
+    }
+}
+
+fn each(faults: &[(String, Fault)]) -> String {
+    let lines: Vec<_> = faults
+        .iter()
+        .map(|(address, fault)| format!("{address}: {fault}"))
+        .collect();
+    format!(
+        "none of {} addresses answered: {}",
+        faults.len(),
+        lines.join("; ")
+    )
+}
