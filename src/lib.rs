@@ -34,6 +34,7 @@
 //! - detach claims the device exclusively before it takes it down.
 
 pub mod config;
+pub mod kernel;
 pub mod proto;
 pub mod session;
 pub mod uri;

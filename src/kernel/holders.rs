@@ -1,0 +1,293 @@
+//! Who uses a device: mounts of every mount namespace, swap, what is stacked on
+//! it, and processes that have it open.
+//!
+//! All of it is read from /proc and sysfs, so that it works on a dead device.
+//! What a process of another PID namespace does is seen from the initial one
+//! only.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::{major, minor};
+
+use super::sysfs::{Device, Node, read};
+
+/// One use of a device.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Holder {
+    /// A mount.
+    Mount {
+        /// The disk or partition.
+        node: String,
+        /// The mount point, as seen in its namespace.
+        point: String,
+        /// A process in that namespace, where it is not ours.
+        elsewhere: Option<Process>,
+    },
+    /// Swap.
+    Swap {
+        /// The disk or partition.
+        node: String,
+    },
+    /// A device built on it.
+    Stacked {
+        /// The disk or partition.
+        node: String,
+        /// `dm-0 (vg-root)`, `md0`, `loop3`
+        on_top: String,
+    },
+    /// A process has it open.
+    Open {
+        /// The disk or partition.
+        node: String,
+        /// Who.
+        process: Process,
+    },
+}
+
+/// A process, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// Its command's name.
+    pub name: String,
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (pid {})", self.name.escape_debug(), self.pid)
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mount {
+                node,
+                point,
+                elsewhere,
+            } => {
+                write!(f, "/dev/{node} is mounted on {}", point.escape_debug())?;
+                match elsewhere {
+                    Some(process) => write!(f, " in the mount namespace of {process}"),
+                    None => Ok(()),
+                }
+            }
+            Self::Swap { node } => write!(f, "/dev/{node} is swapped on"),
+            Self::Stacked { node, on_top } => write!(f, "/dev/{node} is part of {on_top}"),
+            Self::Open { node, process } => write!(f, "/dev/{node} is open in {process}"),
+        }
+    }
+}
+
+impl Holder {
+    /// Whether it is udev, which opens devices for a moment after every event.
+    #[must_use]
+    pub fn is_udev(&self) -> bool {
+        matches!(self, Self::Open { process, .. }
+            if matches!(process.name.as_str(), "systemd-udevd" | "(udev-worker)" | "udevd"))
+    }
+}
+
+/// Everything that uses a device or a partition of it, but this process.
+#[must_use]
+pub fn of(device: &Device) -> Vec<Holder> {
+    let nodes = device.nodes();
+    let mut holders = stacked(&nodes);
+    holders.extend(swaps(&nodes));
+    let mut seen_namespaces = HashSet::new();
+    for process in processes() {
+        holders.extend(mounts(&nodes, &process, &mut seen_namespaces));
+        holders.extend(opens(&nodes, &process));
+    }
+    holders.sort();
+    holders.dedup();
+    holders
+}
+
+/// What sysfs lists as holders, and loop devices, which it does not.
+fn stacked(nodes: &[Node]) -> Vec<Holder> {
+    let mut found = Vec::new();
+    for node in nodes {
+        for holder in names(&node.dir.join("holders")) {
+            let dm = read(&Path::new("/sys/block").join(&holder).join("dm/name"));
+            found.push(Holder::Stacked {
+                node: node.name.clone(),
+                on_top: dm.map_or_else(|_| holder.clone(), |name| format!("{holder} ({name})")),
+            });
+        }
+    }
+    for block in names(Path::new("/sys/block")) {
+        if !block.starts_with("loop") {
+            continue;
+        }
+        let backing = read(
+            &Path::new("/sys/block")
+                .join(&block)
+                .join("loop/backing_file"),
+        );
+        let node = backing
+            .ok()
+            .and_then(|path| node_at(nodes, Path::new(&path)));
+        found.extend(node.map(|node| Holder::Stacked {
+            node: node.name.clone(),
+            on_top: block,
+        }));
+    }
+    found
+}
+
+fn swaps(nodes: &[Node]) -> Vec<Holder> {
+    let text = fs::read_to_string("/proc/swaps").unwrap_or_default();
+    text.lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().next())
+        .filter_map(|path| node_at(nodes, Path::new(&unescape(path))))
+        .map(|node| Holder::Swap {
+            node: node.name.clone(),
+        })
+        .collect()
+}
+
+/// A process of /proc.
+struct Entry {
+    pid: u32,
+    dir: PathBuf,
+}
+
+impl Entry {
+    fn process(&self) -> Process {
+        Process {
+            pid: self.pid,
+            name: read(&self.dir.join("comm")).unwrap_or_else(|_| "?".to_owned()),
+        }
+    }
+}
+
+/// This process first: a mount that it sees needs no other to name it.
+fn processes() -> Vec<Entry> {
+    let own = std::process::id();
+    let mut pids: Vec<u32> = names(Path::new("/proc"))
+        .iter()
+        .filter_map(|name| name.parse().ok())
+        .collect();
+    pids.sort_by_key(|pid| (*pid != own, *pid));
+    pids.into_iter()
+        .map(|pid| Entry {
+            pid,
+            dir: PathBuf::from(format!("/proc/{pid}")),
+        })
+        .collect()
+}
+
+/// The mounts of the process's namespace, unless that was looked at before.
+fn mounts(nodes: &[Node], entry: &Entry, seen: &mut HashSet<PathBuf>) -> Vec<Holder> {
+    let Ok(namespace) = fs::read_link(entry.dir.join("ns/mnt")) else {
+        return Vec::new();
+    };
+    if !seen.insert(namespace) {
+        return Vec::new();
+    }
+    let own = entry.pid == std::process::id();
+    let text = fs::read_to_string(entry.dir.join("mountinfo")).unwrap_or_default();
+    text.lines()
+        .filter_map(|line| {
+            // "36 35 98:0 /root /point …" (proc_pid_mountinfo(5))
+            let mut fields = line.split(' ').skip(2);
+            let (number, point) = (fields.next()?, fields.nth(1)?);
+            let node = nodes
+                .iter()
+                .find(|node| node.number == number || mount_source(line) == Some(&node.name))?;
+            Some(Holder::Mount {
+                node: node.name.clone(),
+                point: unescape(point),
+                elsewhere: (!own).then(|| entry.process()),
+            })
+        })
+        .collect()
+}
+
+/// The device's name behind the " - " of a line of mountinfo. A file system with
+/// a device number of its own (btrfs) can be told by nothing else.
+fn mount_source(line: &str) -> Option<&str> {
+    let (_, rest) = line.split_once(" - ")?;
+    rest.split(' ').nth(1)?.strip_prefix("/dev/")
+}
+
+fn opens(nodes: &[Node], entry: &Entry) -> Vec<Holder> {
+    if entry.pid == std::process::id() {
+        return Vec::new();
+    }
+    let fds = fs::read_dir(entry.dir.join("fd")).into_iter().flatten();
+    fds.flatten()
+        .filter_map(|fd| node_at(nodes, &fd.path()))
+        .map(|node| Holder::Open {
+            node: node.name.clone(),
+            process: entry.process(),
+        })
+        .collect()
+}
+
+/// The node that a path leads to. Only the path's inode is looked at; nothing
+/// is opened.
+fn node_at<'a>(nodes: &'a [Node], path: &Path) -> Option<&'a Node> {
+    let meta = fs::metadata(path).ok()?;
+    if !meta.file_type().is_block_device() {
+        return None;
+    }
+    let number = format!("{}:{}", major(meta.rdev()), minor(meta.rdev()));
+    nodes.iter().find(|node| node.number == number)
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| OsStr::to_str(&entry.file_name()).map(str::to_owned))
+        .collect()
+}
+
+/// The kernel writes a blank as `\040`, and the like.
+fn unescape(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        let octal = (*first == b'\\')
+            .then(|| tail.get(..3))
+            .flatten()
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match octal {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = tail.get(3..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_with_blanks_read_as_they_are() {
+        assert_eq!(unescape(r"/mnt/a\040b\134c"), r"/mnt/a b\c");
+        assert_eq!(unescape(r"/mnt/a\9"), r"/mnt/a\9");
+    }
+
+    #[test]
+    fn the_source_of_a_mount_is_found_behind_optional_fields() {
+        let line = "36 35 0:44 / /m rw,relatime shared:1 master:2 - btrfs /dev/nbd0p1 rw";
+        assert_eq!(mount_source(line), Some("nbd0p1"));
+    }
+}

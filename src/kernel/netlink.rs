@@ -1,0 +1,478 @@
+//! The `nbd` family's commands, each in a helper thread with a deadline.
+//!
+//! A command runs inside sendmsg(2) and cannot be interrupted, so its answers
+//! are there when sendmsg returns; all are read, to the acknowledgement. The
+//! thread owns the sockets whose descriptors the message names: were they
+//! closed while it waits, the kernel would take whatever has the number by then.
+
+use std::fmt;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use neli::consts::genl::{CtrlAttr, CtrlAttrMcastGrp, CtrlCmd, Index};
+use neli::consts::nl::{GenlId, NlmF, NlmsgerrAttr};
+use neli::consts::socket::NlFamily;
+use neli::err::SocketError;
+use neli::genl::{Genlmsghdr, GenlmsghdrBuilder, NoUserHeader};
+use neli::nl::{NlPayload, NlmsghdrBuilder};
+use neli::socket::synchronous::NlSocketHandle;
+use neli::types::GenlBuffer;
+use neli::utils::Groups;
+use neli::{FromBytesWithInput, Size, ToBytes};
+use nix::errno::Errno;
+
+use super::error::Error;
+use super::family::{
+    self, Attributes, FAMILY, MULTICAST_GROUP, Message, NbdAttribute, NbdCommand, attribute,
+};
+use super::socket::KernelSocket;
+use super::{helper, sys};
+
+/// A command of the family, for errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// `nbd_genl_connect`
+    Connect,
+    /// `nbd_genl_disconnect`
+    Disconnect,
+    /// `nbd_genl_reconfigure`
+    Reconfigure,
+    /// `nbd_genl_status`
+    Status,
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "NBD_CMD_CONNECT",
+            Self::Disconnect => "NBD_CMD_DISCONNECT",
+            Self::Reconfigure => "NBD_CMD_RECONFIGURE",
+            Self::Status => "NBD_CMD_STATUS",
+        })
+    }
+}
+
+/// What CONNECT gets. `NBD_ATTR_TIMEOUT` is never sent: it would rewrite
+/// `io_timeout` and make the driver cut slow links (`nbd_xmit_timeout`).
+#[derive(Debug)]
+pub struct Connect {
+    /// The device; it must not be configured.
+    pub index: u32,
+    /// In bytes, a multiple of the block size.
+    pub size: u64,
+    /// 512, or a power of two up to the page size.
+    pub block_size: u32,
+    /// Transmission flags.
+    pub server_flags: u16,
+    /// How long fresh requests wait for a link, in seconds; at least 1 and at
+    /// most 2^31, as the driver multiplies it by HZ.
+    pub dead_conn_timeout: u64,
+    /// What RECONFIGURE will have to repeat.
+    pub backend_identifier: String,
+    /// One for each connection.
+    pub sockets: Vec<KernelSocket>,
+}
+
+/// What RECONFIGURE gets: one socket for one dead connection.
+#[derive(Debug)]
+pub struct Reconfigure {
+    /// The device.
+    pub index: u32,
+    /// As CONNECT had it, or the driver refuses.
+    pub backend_identifier: String,
+    /// As [`Connect::dead_conn_timeout`].
+    pub dead_conn_timeout: u64,
+    /// The new link.
+    pub socket: KernelSocket,
+}
+
+/// Whether the driver took the socket of a RECONFIGURE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It replaced a dead connection.
+    Yes,
+    /// No connection was dead; the driver dropped it.
+    No,
+}
+
+/// What STATUS tells of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceStatus {
+    /// Its index.
+    pub index: u32,
+    /// A configuration is referenced. It stays true through an outage, on a
+    /// dead device, and while anything holds the device open: never a health
+    /// check (`populate_nbd_status`).
+    pub configured: bool,
+}
+
+/// A socket on the family. Keep the one that sent CONNECT open as long as the
+/// device is served: a later kernel may tie the two together.
+#[derive(Debug)]
+pub struct Netlink {
+    socket: Arc<Socket>,
+    allowed: Duration,
+}
+
+struct Socket {
+    handle: NlSocketHandle,
+    family: u16,
+    sequence: AtomicU32,
+    /// A command is inside the kernel.
+    busy: AtomicBool,
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket")
+            .field("family", &self.family)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Netlink {
+    /// Opens a socket and finds the family. Each command may take `allowed`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoFamily`] when the driver is not loaded.
+    pub fn open(allowed: Duration) -> Result<Self, Error> {
+        let socket = helper::run("the look-up of the nbd family", allowed, || {
+            let handle = open_socket()?;
+            let family = resolve(&handle)?.id;
+            Ok(Socket {
+                handle,
+                family,
+                sequence: AtomicU32::new(1),
+                busy: AtomicBool::new(false),
+            })
+        })?;
+        Ok(Self {
+            socket: Arc::new(socket),
+            allowed,
+        })
+    }
+
+    /// Makes a device of sockets (`nbd_genl_connect`).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::is_busy`] when the device is configured or just held open.
+    pub fn connect(&self, connect: Connect) -> Result<(), Error> {
+        self.command(Command::Connect, connect.index, move || {
+            let fds: Vec<_> = connect.sockets.iter().map(KernelSocket::raw).collect();
+            let attributes = [
+                attribute(NbdAttribute::Index, connect.index)?,
+                attribute(NbdAttribute::SizeBytes, connect.size)?,
+                attribute(NbdAttribute::BlockSizeBytes, u64::from(connect.block_size))?,
+                attribute(NbdAttribute::ServerFlags, u64::from(connect.server_flags))?,
+                attribute(NbdAttribute::DeadConnTimeout, connect.dead_conn_timeout)?,
+                attribute(
+                    NbdAttribute::BackendIdentifier,
+                    connect.backend_identifier.as_str(),
+                )?,
+                family::sockets(&fds)?,
+            ];
+            let message = family::message(NbdCommand::Connect, attributes.into_iter().collect())?;
+            Ok((message, connect))
+        })
+        .map(drop)
+    }
+
+    /// Takes a device down (`nbd_genl_disconnect`). The kernel answers with
+    /// success for one that is not configured, too.
+    ///
+    /// # Errors
+    ///
+    /// As any command.
+    pub fn disconnect(&self, index: u32) -> Result<(), Error> {
+        self.command(Command::Disconnect, index, move || {
+            let attributes = std::iter::once(attribute(NbdAttribute::Index, index)?).collect();
+            Ok((family::message(NbdCommand::Disconnect, attributes)?, ()))
+        })
+        .map(drop)
+    }
+
+    /// Replaces one dead connection, and tells whether the driver took it: it
+    /// answers with success either way (`nbd_genl_reconfigure`). The proof is a
+    /// second item that is no socket: the driver gets to it, and fails, only
+    /// after it took the first.
+    ///
+    /// # Errors
+    ///
+    /// As any command.
+    pub fn reconfigure(&self, request: Reconfigure) -> Result<Taken, Error> {
+        let no_socket = File::open("/dev/null").map_err(Error::file("/dev/null"))?;
+        let index = request.index;
+        let answer = self.command(Command::Reconfigure, index, move || {
+            let attributes = [
+                attribute(NbdAttribute::Index, request.index)?,
+                attribute(NbdAttribute::DeadConnTimeout, request.dead_conn_timeout)?,
+                attribute(
+                    NbdAttribute::BackendIdentifier,
+                    request.backend_identifier.as_str(),
+                )?,
+                family::sockets(&[request.socket.raw(), no_socket.as_raw_fd()])?,
+            ];
+            let message =
+                family::message(NbdCommand::Reconfigure, attributes.into_iter().collect())?;
+            Ok((message, (request, no_socket)))
+        });
+        match answer {
+            Ok(_) => Ok(Taken::No),
+            Err(Error::Refused {
+                errno: Errno::ENOTSOCK,
+                ..
+            }) => Ok(Taken::Yes),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The status of one device, or of all (`nbd_genl_status`).
+    ///
+    /// # Errors
+    ///
+    /// As any command.
+    pub fn status(&self, index: Option<u32>) -> Result<Vec<DeviceStatus>, Error> {
+        let answers = self.command(Command::Status, index.unwrap_or(0), move || {
+            let attributes: Result<Attributes, Error> = index
+                .into_iter()
+                .map(|index| attribute(NbdAttribute::Index, index))
+                .collect();
+            Ok((family::message(NbdCommand::Status, attributes?)?, ()))
+        })?;
+        let mut devices = Vec::new();
+        for answer in &answers {
+            for (index, configured) in family::device_list(answer)? {
+                devices.push(DeviceStatus { index, configured });
+            }
+        }
+        Ok(devices)
+    }
+
+    /// Runs one command to its acknowledgement. `build` makes the message and
+    /// whatever must live as long as the kernel works on it.
+    fn command<K: 'static>(
+        &self,
+        command: Command,
+        index: u32,
+        build: impl FnOnce() -> Result<(Message, K), Error> + Send + 'static,
+    ) -> Result<Vec<Message>, Error> {
+        let what = format!("{command} for /dev/nbd{index}");
+        let socket = Arc::clone(&self.socket);
+        if socket.busy.swap(true, Ordering::Acquire) {
+            return Err(Error::Stuck {
+                what: format!("the command before {what}"),
+                allowed: self.allowed,
+            });
+        }
+        helper::run(what, self.allowed, move || {
+            let result = build().map_err(Failure::from).and_then(|(message, keep)| {
+                let answers = socket.transact(message);
+                drop(keep);
+                answers
+            });
+            socket.busy.store(false, Ordering::Release);
+            result.map_err(|failure| failure.into_error(command, index))
+        })
+    }
+}
+
+/// A failed exchange, before it is known whose.
+enum Failure {
+    Refused(Errno, String),
+    Other(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<SocketError> for Failure {
+    fn from(error: SocketError) -> Self {
+        Self::Other(Error::Netlink(error.to_string()))
+    }
+}
+
+impl Failure {
+    fn into_error(self, command: Command, index: u32) -> Error {
+        match self {
+            Self::Refused(Errno::EPERM, _) => Error::NoRight,
+            Self::Refused(errno, told) => Error::Refused {
+                command,
+                index,
+                errno,
+                told,
+            },
+            Self::Other(error) => error,
+        }
+    }
+}
+
+impl Socket {
+    fn transact(&self, message: Message) -> Result<Vec<Message>, Failure> {
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
+        exchange(&self.handle, GenlId::from(self.family), sequence, message)
+    }
+}
+
+/// Sends one request and reads everything up to its acknowledgement.
+fn exchange<P, A>(
+    handle: &NlSocketHandle,
+    family: GenlId,
+    sequence: u32,
+    request: P,
+) -> Result<Vec<A>, Failure>
+where
+    P: Size + ToBytes + fmt::Debug,
+    A: Size + FromBytesWithInput<Input = usize> + fmt::Debug + Clone,
+{
+    let message = NlmsghdrBuilder::default()
+        .nl_type(family)
+        .nl_flags(NlmF::REQUEST | NlmF::ACK)
+        .nl_seq(sequence)
+        .nl_payload(NlPayload::Payload(request))
+        .build()
+        .map_err(|e| Error::Netlink(e.to_string()))?;
+    handle.send(&message)?;
+    let mut answers = Vec::new();
+    loop {
+        for answer in handle.recv::<GenlId, A>()?.0 {
+            let answer = answer?;
+            // What a command left that was given up on.
+            if *answer.nl_seq() != sequence {
+                continue;
+            }
+            match answer.nl_payload() {
+                NlPayload::Ack(_) => return Ok(answers),
+                NlPayload::Err(error) => {
+                    let told = error
+                        .ext_ack()
+                        .get_attr_handle()
+                        .get_attr_payload_as_with_len::<String>(NlmsgerrAttr::Msg)
+                        .unwrap_or_default();
+                    return Err(Failure::Refused(Errno::from_raw(-error.error()), told));
+                }
+                NlPayload::Payload(payload) => answers.push(payload.clone()),
+                NlPayload::DumpExtAck(_) | NlPayload::Empty => {}
+            }
+        }
+    }
+}
+
+/// The links that the kernel declares dead (`nbd_mcast_index`), from now on.
+/// They reach the initial network namespace only.
+#[derive(Debug)]
+pub struct LinkDeaths {
+    handle: Listener,
+}
+
+struct Listener(NlSocketHandle);
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Listener")
+    }
+}
+
+impl LinkDeaths {
+    /// Joins the multicast group.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoFamily`] when the driver is not loaded.
+    pub fn subscribe(allowed: Duration) -> Result<Self, Error> {
+        let handle = helper::run("the look-up of the nbd family", allowed, || {
+            let handle = open_socket()?;
+            let group = resolve(&handle)?.group.ok_or(Error::NoFamily)?;
+            handle
+                .add_mcast_membership(Groups::new_groups(&[group]))
+                .map_err(|e| Error::Netlink(e.to_string()))?;
+            Ok(Listener(handle))
+        })?;
+        Ok(Self { handle })
+    }
+
+    /// The indices of devices that lost a link, one for each link; empty when
+    /// none did within `wait`.
+    ///
+    /// # Errors
+    ///
+    /// The socket failed; one that was flooded lost messages.
+    pub fn wait(&self, wait: Duration) -> Result<Vec<u32>, Error> {
+        let failed = |e: SocketError| Error::Netlink(e.to_string());
+        let readable = sys::wait_readable(&self.handle.0, wait)
+            .map_err(|e| Error::Netlink(e.desc().to_owned()))?;
+        if !readable {
+            return Ok(Vec::new());
+        }
+        let mut dead = Vec::new();
+        let (messages, _) = self.handle.0.recv::<GenlId, Message>().map_err(failed)?;
+        for message in messages {
+            let message = message.map_err(failed)?;
+            if let Some(payload) = message.get_payload() {
+                if *payload.cmd() == NbdCommand::LinkDead {
+                    dead.extend(family::index(payload));
+                }
+            }
+        }
+        Ok(dead)
+    }
+}
+
+fn open_socket() -> Result<NlSocketHandle, Error> {
+    let failed = |e: SocketError| Error::Netlink(e.to_string());
+    let handle =
+        NlSocketHandle::connect(NlFamily::Generic, None, Groups::empty()).map_err(failed)?;
+    handle.enable_ext_ack(true).map_err(failed)?;
+    Ok(handle)
+}
+
+struct Family {
+    id: u16,
+    group: Option<u32>,
+}
+
+/// Asks the controller for the family and its multicast group.
+fn resolve(handle: &NlSocketHandle) -> Result<Family, Error> {
+    let name = attribute(CtrlAttr::FamilyName, FAMILY)?;
+    let request = GenlmsghdrBuilder::<CtrlCmd, CtrlAttr, NoUserHeader>::default()
+        .cmd(CtrlCmd::Getfamily)
+        .version(2)
+        .attrs(std::iter::once(name).collect::<GenlBuffer<_, _>>())
+        .build()
+        .map_err(|e| Error::Netlink(e.to_string()))?;
+    let answers: Vec<Genlmsghdr<CtrlCmd, CtrlAttr>> =
+        match exchange(handle, GenlId::Ctrl, 0, request) {
+            Ok(answers) => answers,
+            Err(Failure::Refused(Errno::ENOENT, _)) => return Err(Error::NoFamily),
+            Err(Failure::Refused(errno, _)) => {
+                return Err(Error::Netlink(errno.desc().to_owned()));
+            }
+            Err(Failure::Other(error)) => return Err(error),
+        };
+    let answer = answers.first().ok_or(Error::NoFamily)?;
+    let attributes = answer.attrs().get_attr_handle();
+    let id = attributes
+        .get_attr_payload_as::<u16>(CtrlAttr::FamilyId)
+        .map_err(|e| Error::Netlink(e.to_string()))?;
+    let groups = attributes.get_nested_attributes::<Index>(CtrlAttr::McastGroups);
+    let group = groups.ok().and_then(|groups| {
+        groups.iter().find_map(|group| {
+            let fields = group.get_attr_handle::<CtrlAttrMcastGrp>().ok()?;
+            let name = fields
+                .get_attr_payload_as_with_len::<String>(CtrlAttrMcastGrp::Name)
+                .ok()?;
+            let id = fields
+                .get_attr_payload_as::<u32>(CtrlAttrMcastGrp::Id)
+                .ok()?;
+            (name == MULTICAST_GROUP).then_some(id)
+        })
+    });
+    Ok(Family { id, group })
+}
