@@ -4,13 +4,13 @@
 //!
 //! | module | what it is | what it may use of the crate |
 //! |---|---|---|
-//! | `proto` | the protocol without I/O | nothing |
-//! | `uri` | NBD URIs | nothing |
-//! | `config` | settings, names, identifiers | `uri` |
-//! | `session` | a handshake driven over a stream | `proto`, `uri` |
-//! | `kernel` | everything said to Linux: netlink, sysfs, /proc | `proto` |
-//! | `monitor` | bringing a device up, down, and knowing how it is | `kernel`, `session`, `config` |
-//! | `cli` | one file per verb; the only place that prints | everything |
+//! | [`proto`] | the protocol without I/O | nothing |
+//! | [`uri`] | NBD URIs | nothing |
+//! | [`config`] | settings, names, identifiers | `uri` |
+//! | [`session`] | a handshake driven over a stream | `proto`, `uri` |
+//! | [`kernel`] | everything said to Linux: netlink, sysfs, /proc | `proto` |
+//! | [`monitor`] | bringing a device up, down, and knowing how it is | `kernel`, `session`, `config` |
+//! | [`cli`] | one file per verb; the only place that prints | everything |
 //!
 //! Imports go only the ways of the last column; `tests/law.rs` holds the code
 //! to it. `neli` stays in `kernel`, `clap` in `cli`.
@@ -27,14 +27,16 @@
 //! # What protects the data
 //!
 //! - The kernel's driver speaks compact headers only. A kernel socket is made
-//!   from `proto::Compact` and nothing else, which only a handshake that agreed
+//!   from [`proto::Compact`] and nothing else, which only a handshake that agreed
 //!   on that style can give.
 //! - The server's flags and block sizes reach the kernel as they came, or attach
-//!   fails: see `kernel::geometry`.
+//!   fails: see [`kernel::geometry`].
 //! - detach claims the device exclusively before it takes it down.
 
+pub mod cli;
 pub mod config;
 pub mod kernel;
+pub mod monitor;
 pub mod proto;
 pub mod session;
 pub mod uri;

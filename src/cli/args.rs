@@ -1,0 +1,108 @@
+//! What can be typed. Nothing here looks at the machine.
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{BlockSize, Connections, DeadTimeout, Name};
+use crate::kernel::Device;
+
+/// Attach network block devices, and keep them attached.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXIT_STATUS)]
+pub(super) struct Args {
+    /// Say more on standard error
+    #[arg(short, long, global = true)]
+    pub(super) verbose: bool,
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  done
+  1  it failed
+  2  wrong usage
+  3  no such device or export
+  4  the server refused
+  5  the kernel refused (module missing, busy, no right)
+  6  timed out";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Attach an export and print its device
+    Attach(Box<AttachArgs>),
+    /// Detach a device that nobody uses
+    Detach(DetachArgs),
+    /// Show how attached devices are
+    Status(StatusArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct AttachArgs {
+    /// nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH
+    pub(super) uri: String,
+    /// Call it NAME [default: made from the URI]
+    #[arg(long)]
+    pub(super) name: Option<Name>,
+    /// Use this device [default: the first free one]
+    #[arg(long, value_name = "/dev/nbdN", value_parser = device)]
+    pub(super) device: Option<Device>,
+    /// Refuse writes
+    #[arg(long)]
+    pub(super) read_only: bool,
+    /// Connections to the server, 1 to 16; several need io_timeout to outlast
+    /// its slowest answer, so a lost link is noticed later
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(super) connections: Connections,
+    /// Logical block size: 512, 1024, 2048 or 4096 [default: 512, or the
+    /// server's minimum]
+    #[arg(long, value_name = "BYTES")]
+    pub(super) block_size: Option<BlockSize>,
+    /// How long I/O waits for a lost server to come back, in seconds, or
+    /// "infinity"
+    #[arg(long, value_name = "SECONDS", default_value_t = DeadTimeout::DEFAULT)]
+    pub(super) dead_timeout: DeadTimeout,
+    /// Not supported yet, and refused: sessions are in plaintext
+    #[arg(long)]
+    pub(super) tls: bool,
+    /// Print the device's status as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DetachArgs {
+    /// /dev/nbdN or a NAME
+    #[arg(value_name = "DEVICE|NAME", required_unless_present = "all")]
+    pub(super) target: Option<String>,
+    /// Detach every device that nbdctl attached
+    #[arg(long, conflicts_with = "target")]
+    pub(super) all: bool,
+    /// Detach even what is in use, or another program's: its I/O will fail
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct StatusArgs {
+    /// /dev/nbdN or a NAME [default: every device that nbdctl attached]
+    #[arg(value_name = "DEVICE|NAME")]
+    pub(super) target: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+fn device(text: &str) -> Result<Device, &'static str> {
+    Device::by_name(text).ok_or("give /dev/nbdN, the whole disk")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,77 @@
+//! The exit statuses: one table, for the code and for those who read it.
+
+use std::process::ExitCode;
+
+use crate::monitor::Error;
+use crate::proto::{self, ReplyType};
+use crate::{kernel, session};
+
+/// What the program ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// It failed.
+    Failed = 1,
+    /// Wrong usage.
+    Usage = 2,
+    /// No such device or export.
+    NotFound = 3,
+    /// The server refused, or lacks what is required.
+    ServerRefused = 4,
+    /// The kernel refused: module missing, busy, no right.
+    KernelRefused = 5,
+    /// Timed out.
+    TimedOut = 6,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+impl Exit {
+    /// The status for a failure.
+    #[must_use]
+    pub fn of(error: &Error) -> Self {
+        match error {
+            Error::Session(error) => of_session(&error.fault),
+            Error::Kernel(error) | Error::Unreadable { error, .. } => of_kernel(error),
+            Error::NotAttached(_) => Self::NotFound,
+            Error::NoDevice(_) => Self::Usage,
+            Error::OneConnection => Self::ServerRefused,
+            Error::DeviceTaken { .. }
+            | Error::InUse { .. }
+            | Error::Foreign { .. }
+            | Error::Lingers { .. } => Self::KernelRefused,
+            Error::Runtime { .. }
+            | Error::NameTaken { .. }
+            | Error::Differs { .. }
+            | Error::Disagree
+            | Error::NotCompact(_) => Self::Failed,
+        }
+    }
+}
+
+fn of_session(fault: &session::Fault) -> Exit {
+    match fault {
+        session::Fault::Protocol(proto::Error::Refused(refusal)) => match refusal.reply {
+            ReplyType::ERR_UNKNOWN => Exit::NotFound,
+            _ => Exit::ServerRefused,
+        },
+        session::Fault::Protocol(proto::Error::Lacks(_)) => Exit::ServerRefused,
+        fault if fault.is_timeout() => Exit::TimedOut,
+        _ => Exit::Failed,
+    }
+}
+
+fn of_kernel(error: &kernel::Error) -> Exit {
+    match error {
+        kernel::Error::Geometry(_) => Exit::ServerRefused,
+        kernel::Error::File { .. } | kernel::Error::Netlink(_) => Exit::Failed,
+        error if error.is_timeout() => Exit::TimedOut,
+        _ => Exit::KernelRefused,
+    }
+}

@@ -1,0 +1,84 @@
+//! The command line: one file per verb, and the only place that prints.
+//!
+//! Standard output is for the answer, standard error for everything else. It
+//! must not decide anything about a device; it asks `monitor` and tells.
+
+mod args;
+mod attach;
+mod detach;
+mod exit;
+mod status;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing::level_filters::LevelFilter;
+
+use args::{Args, Verb};
+pub use exit::Exit;
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version are answers; they come this way, too.
+            let _ = error.print();
+            let usage = error.use_stderr();
+            return if usage { Exit::Usage } else { Exit::Done }.into();
+        }
+    };
+    log_to_stderr(args.verbose);
+    let exit = match args.verb {
+        Verb::Attach(args) => attach::run(*args),
+        Verb::Detach(args) => detach::run(&args),
+        Verb::Status(args) => status::run(&args),
+    };
+    exit.into()
+}
+
+fn log_to_stderr(verbose: bool) {
+    let level = if verbose {
+        LevelFilter::DEBUG
+    } else {
+        LevelFilter::WARN
+    };
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_max_level(level)
+        .with_target(false)
+        .without_time()
+        .init();
+}
+
+/// Prints an answer. Whoever stopped reading does not want the rest.
+fn answer(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// Prints what is not the answer.
+fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "nbdctl: {text}");
+}
+
+/// Prints a value as JSON.
+fn answer_json<T: serde::Serialize>(value: &T) -> Exit {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => {
+            answer(&text);
+            Exit::Done
+        }
+        Err(error) => {
+            note(&error.to_string());
+            Exit::Failed
+        }
+    }
+}
+
+/// Prints why something failed, and gives its exit status.
+fn fail(error: &crate::monitor::Error) -> Exit {
+    note(&error.to_string());
+    Exit::of(error)
+}

@@ -1,0 +1,127 @@
+//! Why a device did not come up or go down.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::config::Name;
+use crate::kernel::{self, holders::Holder};
+use crate::session;
+
+/// A failure of attach, detach or status.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The server's or the network's side.
+    #[error(transparent)]
+    Session(#[from] session::Error),
+    /// The kernel's side.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    /// A file of our own in /run.
+    #[error("{}: {error}", .path.display())]
+    Runtime {
+        /// Which.
+        path: PathBuf,
+        /// How.
+        error: io::Error,
+    },
+    /// Nothing is attached under this name or at this device.
+    #[error("{0} is not attached: nbdctl status lists what is")]
+    NotAttached(String),
+    /// Nothing at all can be such a device.
+    #[error(
+        "\"{0}\" is no device of this driver: give /dev/nbdN, N below 2^20, or the name of an attached export"
+    )]
+    NoDevice(String),
+    /// The name is taken by another URI.
+    #[error(
+        "the name \"{name}\" is taken: {device} was attached under it from another URI; \
+         choose another with --name, or detach it first"
+    )]
+    NameTaken {
+        /// The name.
+        name: Name,
+        /// The device.
+        device: String,
+    },
+    /// It is attached, but not as asked.
+    #[error("it is attached already as {device}, {difference}: detach it first")]
+    Differs {
+        /// The device.
+        device: String,
+        /// How it differs.
+        difference: &'static str,
+    },
+    /// The device that was asked for is taken.
+    #[error("{device} is taken by {by}: choose another with --device, or none")]
+    DeviceTaken {
+        /// The device.
+        device: String,
+        /// By whom.
+        by: String,
+    },
+    /// One connection only.
+    #[error(
+        "the server does not let several connections share an export (CAN_MULTI_CONN is not \
+         set): use --connections 1, or let the server allow it (qemu-nbd: --shared)"
+    )]
+    OneConnection,
+    /// Two connections to one export disagree.
+    #[error(
+        "two connections to the same export were told different sizes or flags: \
+         does every address of the name lead to the same server?"
+    )]
+    Disagree,
+    /// The session speaks what the kernel does not.
+    #[error("the session agreed on {0} headers, which the kernel's driver cannot speak")]
+    NotCompact(&'static str),
+    /// It was attached, but cannot be read.
+    #[error("{device} was attached but cannot be read, and was detached again: {error}")]
+    Unreadable {
+        /// The device.
+        device: String,
+        /// Why.
+        error: kernel::Error,
+    },
+    /// It is in use.
+    #[error("{device} is in use: {}; let go of it first, or use --force", list(.holders))]
+    InUse {
+        /// The device.
+        device: String,
+        /// By whom.
+        holders: Vec<Holder>,
+    },
+    /// Another program attached it.
+    #[error("{device} was not attached by nbdctl but by {by}: detach it with that, or use --force")]
+    Foreign {
+        /// The device.
+        device: String,
+        /// By whom.
+        by: String,
+    },
+    /// It is disconnected, but the kernel keeps it.
+    #[error(
+        "{device} was disconnected, but the kernel keeps it until the last holder lets go: {}",
+        list(.holders)
+    )]
+    Lingers {
+        /// The device.
+        device: String,
+        /// Who that is.
+        holders: Vec<Holder>,
+    },
+}
+
+fn list(holders: &[Holder]) -> String {
+    /// More would not be read.
+    const MAX: usize = 8;
+    if holders.is_empty() {
+        return "no process shows why".to_owned();
+    }
+    let mut shown: Vec<_> = holders.iter().take(MAX).map(ToString::to_string).collect();
+    if holders.len() > MAX {
+        shown.push(format!("and {} more", holders.len() - MAX));
+    }
+    shown.join("; ")
+}

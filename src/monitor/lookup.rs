@@ -1,0 +1,82 @@
+//! From what a user calls a device to the device.
+
+use super::error::Error;
+use crate::config::{BackendIdentifier, Name};
+use crate::kernel::{self, Device};
+
+/// What a user points at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// `/dev/nbdN` or `nbdN`
+    Device(Device),
+    /// A NAME.
+    Name(Name),
+}
+
+impl Target {
+    /// Reads an argument. What looks like a device is one, never a NAME.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoDevice`] for what can be neither.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        if let Some(device) = Device::by_name(text) {
+            return Ok(Self::Device(device));
+        }
+        text.parse()
+            .map(Self::Name)
+            .map_err(|_| Error::NoDevice(text.escape_debug().to_string()))
+    }
+
+    /// The configured device that is meant, and its identifier if it is ours.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAttached`].
+    pub fn find(&self) -> Result<(Device, Option<BackendIdentifier>), Error> {
+        match self {
+            Self::Device(device) if device.is_configured() => {
+                Ok((device.clone(), identifier(device)))
+            }
+            Self::Device(device) => Err(Error::NotAttached(device.path().display().to_string())),
+            Self::Name(name) => by_name(name)?
+                .map(|(device, identifier)| (device, Some(identifier)))
+                .ok_or_else(|| Error::NotAttached(format!("\"{name}\""))),
+        }
+    }
+}
+
+/// The devices that nbdctl attached, by rising index.
+///
+/// # Errors
+///
+/// sysfs cannot be read.
+pub fn attached() -> Result<Vec<(Device, BackendIdentifier)>, kernel::Error> {
+    Ok(kernel::devices()?
+        .into_iter()
+        .filter(Device::is_configured)
+        .filter_map(|device| identifier(&device).map(|identifier| (device, identifier)))
+        .collect())
+}
+
+/// The device that is attached under a name.
+pub(super) fn by_name(name: &Name) -> Result<Option<(Device, BackendIdentifier)>, kernel::Error> {
+    Ok(attached()?
+        .into_iter()
+        .find(|(_, identifier)| identifier.name() == name))
+}
+
+fn identifier(device: &Device) -> Option<BackendIdentifier> {
+    BackendIdentifier::parse(&device.backend()?)
+}
+
+/// Who attached a device that is not ours, for people.
+pub(super) fn foreign_owner(device: &Device) -> String {
+    match device.backend() {
+        Some(backend) => format!(
+            "another program (identifier \"{}\")",
+            backend.escape_debug()
+        ),
+        None => "another program (it gave no identifier; nbd-client, for one)".to_owned(),
+    }
+}

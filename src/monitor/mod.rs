@@ -1,0 +1,21 @@
+//! What becomes of an export on this machine: bringing its device up, taking it
+//! down, and knowing how it is.
+//!
+//! It must not know how anything is said to a server or to the kernel, only
+//! what to ask of [`crate::session`] and [`crate::kernel`], and it prints
+//! nothing. The process that keeps a device up through outages will live here;
+//! until it exists, an outage ends with errors.
+
+mod attach;
+mod detach;
+mod error;
+mod lookup;
+mod runtime;
+mod sockets;
+mod status;
+
+pub use attach::{Attached, attach};
+pub use detach::{Detached, detach};
+pub use error::Error;
+pub use lookup::{Target, attached};
+pub use status::{Connection, DeviceState, Report, report};
