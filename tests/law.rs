@@ -1,5 +1,7 @@
 //! Holds the code to the import law that stands in `src/lib.rs`.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "it is all tests")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
 //! Every dependency's licence is one that `deny.toml` allows.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "it is all tests")]
+
 use std::fs;
 use std::process::Command;
 

@@ -54,9 +54,9 @@ fn table(reports: &[Report]) -> String {
             report.name,
         ));
         if let Some(error) = &report.last_error {
-            text.push_str(&format!("            {error}\n"));
+            text.push_str(&format!("  {error}\n"));
         } else if report.state != DeviceState::Connected {
-            text.push_str("            some of its links are dead\n");
+            text.push_str("  some of its links are dead\n");
         }
     }
     text

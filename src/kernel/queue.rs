@@ -28,8 +28,8 @@ pub struct QueueSettings {
 /// that the default of 256 gives, and without delay at the same.
 const READ_AHEAD_KB: u32 = 4096;
 
-/// What the queue was before, to be put back at detach. A value is `None` where
-/// the device did not exist: the driver makes it anew with the same defaults.
+/// What the queue was before, to be put back at detach. All is `None` where the
+/// device did not exist.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedQueue {
     /// `queue/io_timeout`, in ms.

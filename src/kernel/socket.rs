@@ -21,13 +21,9 @@ impl From<Compact<OwnedFd>> for KernelSocket {
 }
 
 impl KernelSocket {
-    /// A socket whose other end is closed already. With it the driver finds the
-    /// link dead at once: what RECONFIGURE needs to end the patience.
-    ///
-    /// # Errors
-    ///
-    /// No descriptors are left.
-    pub fn hung_up() -> Result<Self, Error> {
+    /// A socket that nobody serves, and its other end: while that is open the
+    /// driver finds the link alive, and dead as soon as it is closed.
+    pub(super) fn to_nobody() -> Result<(Self, OwnedFd), Error> {
         let (ours, theirs) = socketpair(
             AddressFamily::Unix,
             SockType::Stream,
@@ -35,8 +31,7 @@ impl KernelSocket {
             SockFlag::SOCK_CLOEXEC,
         )
         .map_err(|e| Error::Netlink(e.desc().to_owned()))?;
-        drop(theirs);
-        Ok(Self(Arc::new(ours)))
+        Ok((Self(Arc::new(ours)), theirs))
     }
 
     /// Shuts the connection down in both directions, so that nothing that the

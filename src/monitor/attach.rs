@@ -250,6 +250,7 @@ impl Bringing<'_> {
             })
         });
         match connected {
+            Ok(()) if saved == SavedQueue::default() => self.made(device, links),
             Ok(()) => Ok(saved),
             Err(error) => {
                 if device.exists() && !device.is_configured() {
@@ -258,6 +259,13 @@ impl Bringing<'_> {
                 Err(error.into())
             }
         }
+    }
+
+    /// CONNECT made the device, so what it has now is what it had before.
+    fn made(&self, device: &Device, links: &Links) -> Result<SavedQueue, Error> {
+        let saved = SavedQueue::of(device);
+        self.runtime.store(&self.state(device, links, &saved))?;
+        Ok(saved)
     }
 
     fn state(&self, device: &Device, links: &Links, saved: &SavedQueue) -> State {

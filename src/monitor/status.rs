@@ -97,8 +97,7 @@ pub fn report(device: &Device, identifier: &BackendIdentifier) -> Report {
     let connections = state.as_ref().map_or_else(Vec::new, connections);
     let since = state.as_ref().map(|state| state.since);
     let last_error = (overall(&connections) == DeviceState::Dead).then(|| {
-        "every link to the server is gone, and nothing replaces them: detach and attach again"
-            .to_owned()
+        "the link to the server is gone, and nothing replaces it: detach, attach".to_owned()
     });
     Report {
         name: identifier.name().to_string(),

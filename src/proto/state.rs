@@ -112,7 +112,7 @@ impl ExpectGreeting {
     fn frame(input: &[u8]) -> Result<Option<usize>, Violation> {
         match magic(input) {
             Some(got) if got != NBDMAGIC => Err(Violation::NotNbd {
-                greeting: codec::readable(input.get(..GREETING_LEN).unwrap_or(input)),
+                greeting: codec::readable(&got.to_be_bytes()),
             }),
             _ => Ok(whole(input, GREETING_LEN)),
         }

@@ -17,7 +17,8 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// Reads what is there, at least one byte; 0 when the server closed.
+    /// Reads what is there, at least one byte; 0 when the server closed, with or
+    /// without manners: closed with bytes unread, a socket resets.
     pub(super) fn read(
         &mut self,
         buffer: &mut [u8],
@@ -37,6 +38,7 @@ impl Stream {
             };
             match result {
                 Ok(count) => return Ok(count),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(0),
                 Err(error) if again(&error) => {}
                 Err(error) => return Err(Fault::Io(error)),
             }
