@@ -1,5 +1,7 @@
 //! What can be typed. Nothing here looks at the machine.
 
+use std::time::Duration;
+
 use clap::{Parser, Subcommand};
 
 use crate::config::{BlockSize, Connections, DeadTimeout, Name};
@@ -34,6 +36,10 @@ pub(super) enum Verb {
     Detach(DetachArgs),
     /// Show how attached devices are
     Status(StatusArgs),
+    /// List the exports of a server
+    List(ListArgs),
+    /// Show what a server offers for an export
+    Info(InfoArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -90,6 +96,41 @@ pub(super) struct StatusArgs {
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ListArgs {
+    /// nbd://HOST[:PORT] or nbd+unix:///?socket=PATH
+    pub(super) uri: String,
+    #[command(flatten)]
+    pub(super) timeout: Timeout,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct InfoArgs {
+    /// nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH
+    pub(super) uri: String,
+    #[command(flatten)]
+    pub(super) timeout: Timeout,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Timeout {
+    /// How long the server may take to answer, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
+    timeout: u32,
+}
+
+impl Timeout {
+    pub(super) fn duration(&self) -> Duration {
+        Duration::from_secs(self.timeout.into())
+    }
 }
 
 fn device(text: &str) -> Result<Device, &'static str> {

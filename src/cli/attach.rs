@@ -1,7 +1,7 @@
 //! `nbdctl attach`
 
 use super::args::AttachArgs;
-use super::{Exit, answer, answer_json, fail, note};
+use super::{Exit, answer, answer_json, fail, note, parse_uri};
 use crate::config::{BackendIdentifier, Settings};
 use crate::monitor;
 use crate::uri::Uri;
@@ -14,12 +14,9 @@ pub(super) fn run(args: AttachArgs) -> Exit {
         );
         return Exit::Usage;
     }
-    let uri = match Uri::parse(&args.uri) {
+    let uri = match parse_uri(&args.uri) {
         Ok(uri) => uri,
-        Err(error) => {
-            note(&format!("{}: {error}", args.uri.escape_debug()));
-            return Exit::Usage;
-        }
+        Err(exit) => return exit,
     };
     let json = args.json;
     let settings = settings(args, uri);

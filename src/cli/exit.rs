@@ -37,7 +37,7 @@ impl Exit {
     #[must_use]
     pub fn of(error: &Error) -> Self {
         match error {
-            Error::Session(error) => of_session(&error.fault),
+            Error::Session(error) => Self::of_session(&error.fault),
             Error::Kernel(error) | Error::Unreadable { error, .. } => of_kernel(error),
             Error::NotAttached(_) => Self::NotFound,
             Error::NoDevice(_) => Self::Usage,
@@ -53,17 +53,19 @@ impl Exit {
             | Error::NotCompact(_) => Self::Failed,
         }
     }
-}
 
-fn of_session(fault: &session::Fault) -> Exit {
-    match fault {
-        session::Fault::Protocol(proto::Error::Refused(refusal)) => match refusal.reply {
-            ReplyType::ERR_UNKNOWN => Exit::NotFound,
-            _ => Exit::ServerRefused,
-        },
-        session::Fault::Protocol(proto::Error::Lacks(_)) => Exit::ServerRefused,
-        fault if fault.is_timeout() => Exit::TimedOut,
-        _ => Exit::Failed,
+    /// The status for a failure of a session.
+    #[must_use]
+    pub fn of_session(fault: &session::Fault) -> Self {
+        match fault {
+            session::Fault::Protocol(proto::Error::Refused(refusal)) => match refusal.reply {
+                ReplyType::ERR_UNKNOWN => Self::NotFound,
+                _ => Self::ServerRefused,
+            },
+            session::Fault::Protocol(proto::Error::Lacks(_)) => Self::ServerRefused,
+            fault if fault.is_timeout() => Self::TimedOut,
+            _ => Self::Failed,
+        }
     }
 }
 

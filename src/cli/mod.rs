@@ -7,6 +7,9 @@ mod args;
 mod attach;
 mod detach;
 mod exit;
+mod info;
+mod list;
+mod show;
 mod status;
 
 use std::io::{self, Write};
@@ -15,6 +18,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing::level_filters::LevelFilter;
 
+use crate::uri::Uri;
 use args::{Args, Verb};
 pub use exit::Exit;
 
@@ -35,6 +39,8 @@ pub fn main() -> ExitCode {
         Verb::Attach(args) => attach::run(*args),
         Verb::Detach(args) => detach::run(&args),
         Verb::Status(args) => status::run(&args),
+        Verb::List(args) => list::run(&args),
+        Verb::Info(args) => info::run(&args),
     };
     exit.into()
 }
@@ -81,4 +87,18 @@ fn answer_json<T: serde::Serialize>(value: &T) -> Exit {
 fn fail(error: &crate::monitor::Error) -> Exit {
     note(&error.to_string());
     Exit::of(error)
+}
+
+/// The same for what needs no device.
+fn fail_session(error: &crate::session::Error) -> Exit {
+    note(&error.to_string());
+    Exit::of_session(&error.fault)
+}
+
+/// Reads a URI that was typed.
+fn parse_uri(text: &str) -> Result<Uri, Exit> {
+    Uri::parse(text).map_err(|error| {
+        note(&format!("{}: {error}", text.escape_debug()));
+        Exit::Usage
+    })
 }

@@ -1,7 +1,7 @@
 //! `nbdctl status`
 
 use super::args::StatusArgs;
-use super::{Exit, answer, answer_json, fail};
+use super::{Exit, answer, answer_json, fail, show};
 use crate::monitor::{self, DeviceState, Error, Report, Target};
 
 pub(super) fn run(args: &StatusArgs) -> Exit {
@@ -48,7 +48,7 @@ fn table(reports: &[Report]) -> String {
             "{:<11} {:<10} {:>9} {:<2} {:>5}  {}\n",
             report.device,
             report.state.as_str(),
-            size(report.size_bytes),
+            show::size(report.size_bytes),
             if report.read_only { "ro" } else { "rw" },
             format!("{living}/{links}"),
             report.name,
@@ -60,37 +60,4 @@ fn table(reports: &[Report]) -> String {
         }
     }
     text
-}
-
-/// `1.5 GiB`, three digits at least.
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    let mut rest = bytes;
-    let mut tenths = 0;
-    let mut unit = 0;
-    while rest >= 1024 && unit + 1 < UNITS.len() {
-        tenths = rest % 1024 * 10 / 1024;
-        rest /= 1024;
-        unit += 1;
-    }
-    let name = UNITS.get(unit).copied().unwrap_or_default();
-    if tenths == 0 {
-        format!("{rest} {name}")
-    } else {
-        format!("{rest}.{tenths} {name}")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_short() {
-        assert_eq!(size(0), "0 B");
-        assert_eq!(size(1023), "1023 B");
-        assert_eq!(size(1536), "1.5 KiB");
-        assert_eq!(size(1 << 30), "1 GiB");
-        assert_eq!(size(u64::MAX), "15.9 EiB");
-    }
 }

@@ -152,6 +152,9 @@ mod tests {
                 preferred: minimum.max(512),
                 maximum_payload,
             },
+            told_block_sizes: true,
+            canonical_name: None,
+            description: None,
         }
     }
 

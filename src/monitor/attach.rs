@@ -16,7 +16,7 @@ use crate::kernel::{
     self, Connect, Device, KernelSocket, Netlink, QueueSettings, SavedQueue, free_indices,
     wait_until_readable,
 };
-use crate::session::{Deadline, Session};
+use crate::session::{Deadline, Session, open_each};
 
 /// What a command of the kernel's may take. They are done in milliseconds; one
 /// that waits for a full send buffer or another's freeze is not coming back.
@@ -143,28 +143,36 @@ impl Bringing<'_> {
         })
     }
 
-    /// Opens every connection, and makes sure that they lead to one export.
+    /// Opens every connection, side by side, and makes sure that they lead to one
+    /// export.
     fn open_links(&self) -> Result<Links, Error> {
         let deadline = Deadline::after(self.settings.connect_timeout);
-        let first = Session::open(&self.settings.uri, deadline)?;
-        let export = first.export().clone();
+        let count = self.settings.connections.get();
+        let mut sessions: Vec<Session> = Vec::new();
+        for session in open_each(&self.settings.uri, count, deadline)? {
+            let session = session?;
+            // The first to stand knows; the others may wait in vain at a server
+            // that serves one client at a time.
+            if count > 1 && !session.export().can_multi_conn() {
+                return Err(Error::OneConnection);
+            }
+            if sessions
+                .iter()
+                .any(|first| first.export() != session.export())
+            {
+                return Err(Error::Disagree);
+            }
+            sessions.push(session);
+        }
+        let Some(first) = sessions.first() else {
+            return Err(Error::Disagree);
+        };
         let geometry = Geometry::new(
-            &export,
+            first.export(),
             self.settings.block_size.map(|size| size.bytes()),
             self.settings.read_only,
         )
         .map_err(kernel::Error::from)?;
-        let mut sessions = vec![first];
-        for _ in 1..self.settings.connections.get() {
-            if !export.can_multi_conn() {
-                return Err(Error::OneConnection);
-            }
-            let next = Session::open(&self.settings.uri, deadline)?;
-            if *next.export() != export {
-                return Err(Error::Disagree);
-            }
-            sessions.push(next);
-        }
         let mut sockets = Vec::new();
         let mut links = Vec::new();
         for session in sessions {

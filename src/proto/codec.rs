@@ -3,6 +3,7 @@
 //! A `Reader` stands on one whole message; running off its end, and bytes that
 //! are left over, are violations with the message's name.
 
+use super::MAX_STRING;
 use super::error::Violation;
 use super::number::{InfoType, OptionCode};
 
@@ -60,6 +61,33 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
+    /// A 32-bit length, as a count of bytes that can only be less than the
+    /// message has.
+    pub(super) fn length(&mut self) -> Result<usize, Violation> {
+        self.u32()
+            .map(|length| usize::try_from(length).unwrap_or(usize::MAX))
+    }
+
+    /// A string of `count` bytes ("Conventions": UTF-8, at most 4096 bytes).
+    pub(super) fn string(&mut self, count: usize) -> Result<String, Violation> {
+        if count > MAX_STRING {
+            return Err(Violation::LongString {
+                what: self.what,
+                length: count,
+            });
+        }
+        let bytes = self.bytes(count)?;
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Ok(text.to_owned()),
+            Err(_) => Err(Violation::NotUtf8 { what: self.what }),
+        }
+    }
+
+    /// All that is left, as a string.
+    pub(super) fn rest_string(&mut self) -> Result<String, Violation> {
+        self.string(self.rest.len())
+    }
+
     /// All that is left.
     pub(super) fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.rest)
@@ -76,6 +104,11 @@ impl<'a> Reader<'a> {
             })
         }
     }
+}
+
+/// The first eight bytes, as soon as they are there.
+pub(super) fn magic(input: &[u8]) -> Option<u64> {
+    input.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
 /// Appends one option request.
@@ -99,8 +132,21 @@ pub(super) fn info_request(export: &str, infos: &[InfoType]) -> Vec<u8> {
     data
 }
 
-/// A length that this crate chose; `Wanted::new` keeps strings within
-/// `MAX_STRING`, so the conversion never saturates.
+/// The data of LIST_META_CONTEXT and SET_META_CONTEXT.
+pub(super) fn context_request(export: &str, queries: &[String]) -> Vec<u8> {
+    let mut data = Vec::new();
+    data.extend_from_slice(&wire_len(export.len()).to_be_bytes());
+    data.extend_from_slice(export.as_bytes());
+    data.extend_from_slice(&wire_len(queries.len()).to_be_bytes());
+    for query in queries {
+        data.extend_from_slice(&wire_len(query.len()).to_be_bytes());
+        data.extend_from_slice(query.as_bytes());
+    }
+    data
+}
+
+/// A length that this crate chose; strings are within `MAX_STRING` and queries
+/// within `MAX_QUERIES`, so the conversion never saturates.
 fn wire_len(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
@@ -111,9 +157,14 @@ pub(super) fn readable(bytes: &[u8]) -> String {
     /// Enough for any sentence that a server's author wrote for a person.
     const MAX_CHARS: usize = 300;
     let text = String::from_utf8_lossy(bytes);
+    readable_text(&text, MAX_CHARS)
+}
+
+/// The same for text of at most `max` characters.
+pub(super) fn readable_text(text: &str, max: usize) -> String {
     let mut out = String::new();
     for (count, c) in text.trim().chars().enumerate() {
-        if count == MAX_CHARS {
+        if count == max {
             out.push('…');
             break;
         }

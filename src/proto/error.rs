@@ -80,6 +80,41 @@ pub enum Violation {
     /// GO was acknowledged without the export's size.
     #[error("it acknowledges NBD_OPT_GO without telling the export's size")]
     NoExportInfo,
+    /// A string beyond the protocol's limit.
+    #[error("{what} has a string of {length} bytes, and the protocol allows 4096")]
+    LongString {
+        /// The message.
+        what: &'static str,
+        /// In bytes.
+        length: usize,
+    },
+    /// A string that is none.
+    #[error("{what} has a string that is no UTF-8")]
+    NotUtf8 {
+        /// The message.
+        what: &'static str,
+    },
+    /// Bytes between the consent to TLS and TLS itself: whoever sent them was
+    /// not authenticated, and would have them taken for what is.
+    #[error("it sends {0} bytes in plaintext behind its consent to TLS, which is an attack")]
+    PlaintextBehindStartTls(usize),
+    /// A metadata context that was not asked for.
+    #[error("it selects the metadata context \"{0}\", which was not asked for")]
+    UnaskedContext(String),
+    /// Two selected contexts share an id, or are the same.
+    #[error("it selects the metadata context \"{0}\" twice, or two with one id")]
+    RepeatedContext(String),
+    /// A list without end.
+    #[error("its answer to {asked} goes on beyond {limit} bytes")]
+    EndlessList {
+        /// The option.
+        asked: OptionCode,
+        /// The limit of this client, in bytes.
+        limit: usize,
+    },
+    /// Both cannot be had.
+    #[error("it agreed to extended headers and does not know NBD_OPT_GO, which they require")]
+    ExtendedWithoutGo,
     /// The same option was answered with more pieces than there can be.
     #[error("it sends more than {limit} pieces of information about one export")]
     TooManyInfos {
@@ -172,6 +207,14 @@ pub enum Lack {
          (nbd-server since 3.0 speaks fixed newstyle)"
     )]
     FixedNewstyle,
+    /// This build has no TLS.
+    #[error("TLS is not supported by this version of nbdctl")]
+    Tls,
+    /// More was asked of metadata contexts than is sensible.
+    #[error(
+        "too many metadata contexts were asked for, or too long ones: ask for 32 at most, of 4096 bytes"
+    )]
+    FewQueries,
     /// The export's name is longer than a name may be.
     #[error("the export's name has {0} bytes, and the protocol allows 4096")]
     ShortName(usize),

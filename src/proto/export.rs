@@ -26,6 +26,35 @@ impl TransmissionFlags {
     /// A FLUSH on one connection covers the writes of all.
     pub const CAN_MULTI_CONN: Self = Self(1 << 8);
 
+    /// The names of the bits that are set, in their order; an unknown one by its
+    /// number.
+    #[must_use]
+    pub fn names(self) -> Vec<String> {
+        const NAMES: [&str; 13] = [
+            "HAS_FLAGS",
+            "READ_ONLY",
+            "SEND_FLUSH",
+            "SEND_FUA",
+            "ROTATIONAL",
+            "SEND_TRIM",
+            "SEND_WRITE_ZEROES",
+            "SEND_DF",
+            "CAN_MULTI_CONN",
+            "SEND_RESIZE",
+            "SEND_CACHE",
+            "SEND_FAST_ZERO",
+            "BLOCK_STATUS_PAYLOAD",
+        ];
+        (0..16)
+            .filter(|bit| self.0 >> bit & 1 == 1)
+            .map(|bit| {
+                NAMES
+                    .get(bit)
+                    .map_or_else(|| format!("BIT_{bit}"), |name| (*name).to_owned())
+            })
+            .collect()
+    }
+
     /// Whether every bit of `other` is set.
     #[must_use]
     pub fn contains(self, other: Self) -> bool {
@@ -104,9 +133,21 @@ pub struct Export {
     pub flags: TransmissionFlags,
     /// As sent, or [`BlockSizes::DEFAULT`].
     pub block_sizes: BlockSizes,
+    /// Whether the server told its block sizes.
+    pub told_block_sizes: bool,
+    /// The name that the server knows it by, where it tells.
+    pub canonical_name: Option<String>,
+    /// A description for people, where there is one.
+    pub description: Option<String>,
 }
 
 impl Export {
+    /// Whether writes are refused.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.flags.contains(TransmissionFlags::READ_ONLY)
+    }
+
     /// Whether several connections may share it: a FLUSH on one covers all.
     #[must_use]
     pub fn can_multi_conn(&self) -> bool {
@@ -125,6 +166,9 @@ impl Export {
             size,
             flags,
             block_sizes: BlockSizes::DEFAULT,
+            told_block_sizes: false,
+            canonical_name: None,
+            description: None,
         })
     }
 }

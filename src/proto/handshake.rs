@@ -1,150 +1,114 @@
 //! The handshake as its drivers see it: bytes in, bytes and events out.
 //!
 //! The order to call it in: send what [`Handshake::poll_transmit`] gives, take
-//! [`Handshake::poll_event`], read from the server into
+//! every [`Handshake::poll_event`], read from the server into
 //! [`Handshake::handle_input`], again. The states and what they wait for are
 //! in `state`. It must not know what the bytes travel on.
 
-use super::MAX_STRING;
-use super::error::{Error, Lack, Refusal, Violation};
+use std::collections::VecDeque;
+
+use super::ask::Ask;
+use super::error::{Error, Refusal, Violation};
 use super::export::Export;
-use super::state::{Next, State};
-
-/// How requests and replies will look on the wire ("Transmission").
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum HeaderStyle {
-    /// 28-byte requests, simple replies: all that the kernel's driver speaks.
-    Compact,
-    /// 28-byte requests, structured reply chunks.
-    Structured,
-    /// 32-byte requests and chunks with 64-bit lengths.
-    Extended,
-}
-
-impl HeaderStyle {
-    /// The word that users see.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Compact => "compact",
-            Self::Structured => "structured",
-            Self::Extended => "extended",
-        }
-    }
-}
+use super::negotiated::{Context, HeaderStyle, Negotiated};
+use super::state::{Effects, Next, State};
 
 /// What a client wants of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
-    export: String,
+    pub(super) tls: bool,
+    pub(super) asks: Vec<Ask>,
 }
 
 impl Wanted {
-    /// To enter transmission on an export, with compact headers. The empty
-    /// name is the server's default export.
+    /// To enter transmission on an export with compact headers, which is all
+    /// that the kernel's driver speaks. The empty name is the server's default
+    /// export.
     ///
     /// # Errors
     ///
-    /// A name longer than [`MAX_STRING`].
+    /// A name longer than [`super::MAX_STRING`].
     pub fn compact(export: &str) -> Result<Self, Error> {
-        if export.len() > MAX_STRING {
-            return Err(Lack::ShortName(export.len()).into());
-        }
-        Ok(Self {
+        Self::questions(vec![Ask::Go {
             export: export.to_owned(),
+        }])
+    }
+
+    /// To enter transmission with the best header style that the server grants,
+    /// and with these metadata contexts.
+    ///
+    /// # Errors
+    ///
+    /// Strings or lists that are too long.
+    pub fn best(export: &str, contexts: &[String]) -> Result<Self, Error> {
+        let export = || export.to_owned();
+        let mut asks = vec![Ask::StructuredReply, Ask::ExtendedHeaders];
+        if !contexts.is_empty() {
+            asks.push(Ask::SetContexts {
+                export: export(),
+                queries: contexts.to_vec(),
+            });
+        }
+        asks.push(Ask::Go { export: export() });
+        Self::questions(asks)
+    }
+
+    /// To ask these things. What does not depend on another's answer leaves in
+    /// one write; the answers come as events, in order, then [`Event::Idle`].
+    ///
+    /// # Errors
+    ///
+    /// Strings or lists that are too long.
+    pub fn questions(asks: Vec<Ask>) -> Result<Self, Error> {
+        let asks: Result<Vec<_>, _> = asks.into_iter().map(Ask::checked).collect();
+        Ok(Self {
+            tls: false,
+            asks: asks?,
         })
     }
 
-    /// The export's name.
+    /// The same inside TLS, or not at all.
     #[must_use]
-    pub fn export(&self) -> &str {
-        &self.export
-    }
-}
-
-/// A session that was negotiated to its end. Only a handshake makes one, so
-/// holding it proves that the server is in transmission, in that style.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Negotiated {
-    export: Export,
-    header_style: HeaderStyle,
-}
-
-impl Negotiated {
-    /// For the last states of a handshake only.
-    pub(super) fn new(export: Export, header_style: HeaderStyle) -> Self {
-        Self {
-            export,
-            header_style,
-        }
-    }
-
-    /// What the server said of the export.
-    #[must_use]
-    pub fn export(&self) -> &Export {
-        &self.export
-    }
-
-    /// The style that every message has from here on.
-    #[must_use]
-    pub fn header_style(&self) -> HeaderStyle {
-        self.header_style
-    }
-
-    /// Binds the stream that this was negotiated on to the proof that it speaks
-    /// compact headers; the kernel's driver takes nothing else. Pass the very
-    /// stream of this handshake.
-    ///
-    /// # Errors
-    ///
-    /// Gives both back where another style was agreed.
-    pub fn into_compact<S>(self, stream: S) -> Result<Compact<S>, (Self, S)> {
-        match self.header_style {
-            HeaderStyle::Compact => Ok(Compact {
-                export: self.export,
-                stream,
-            }),
-            HeaderStyle::Structured | HeaderStyle::Extended => Err((self, stream)),
-        }
-    }
-}
-
-/// A stream in transmission that carries compact requests and simple replies:
-/// what a kernel socket can be made of. Made by [`Negotiated::into_compact`].
-#[derive(Debug)]
-pub struct Compact<S> {
-    export: Export,
-    stream: S,
-}
-
-impl<S> Compact<S> {
-    /// What the server said of the export.
-    #[must_use]
-    pub fn export(&self) -> &Export {
-        &self.export
-    }
-
-    /// The same session with its stream seen as another type.
-    #[must_use]
-    pub fn map<T>(self, f: impl FnOnce(S) -> T) -> Compact<T> {
-        Compact {
-            export: self.export,
-            stream: f(self.stream),
-        }
-    }
-
-    /// The stream, for whoever sends requests on it.
-    #[must_use]
-    pub fn into_stream(self) -> S {
-        self.stream
+    pub fn with_tls(mut self) -> Self {
+        self.tls = true;
+        self
     }
 }
 
 /// What a handshake tells its driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
+    /// The server agreed to TLS: do the TLS handshake on the stream, then call
+    /// [`Handshake::tls_established`] and go on inside it.
+    StartTls,
+    /// Whether a header style was granted ([`Ask::StructuredReply`],
+    /// [`Ask::ExtendedHeaders`]).
+    Style(HeaderStyle, Result<(), Refusal>),
+    /// One export of a list.
+    Listed {
+        /// Its name.
+        name: String,
+        /// What the server tells people of it; often empty.
+        description: String,
+    },
+    /// The end of a list ([`Ask::List`]).
+    ListEnded(Result<(), Refusal>),
+    /// What an export is ([`Ask::Info`]).
+    Info {
+        /// Its name.
+        export: String,
+        /// What it is.
+        answer: Result<Export, Refusal>,
+    },
+    /// The contexts of an export ([`Ask::ListContexts`], [`Ask::SetContexts`]);
+    /// none where replies are not structured, as there cannot be any then.
+    Contexts(Result<Vec<Context>, Refusal>),
     /// Transmission has begun; the handshake is over.
     Ready(Negotiated),
+    /// Everything was answered, and more can be asked.
+    Idle,
+    /// The server took leave; the handshake is over.
+    Ended,
 }
 
 /// A handshake in progress.
@@ -156,7 +120,7 @@ pub struct Handshake {
     /// the limits in `state`, so neither is this, but for one read's surplus.
     input: Vec<u8>,
     output: Vec<u8>,
-    event: Option<Event>,
+    events: VecDeque<Event>,
 }
 
 impl Handshake {
@@ -167,7 +131,7 @@ impl Handshake {
             state: Some(State::new(wanted)),
             input: Vec::new(),
             output: Vec::new(),
-            event: None,
+            events: VecDeque::new(),
         }
     }
 
@@ -175,7 +139,8 @@ impl Handshake {
     ///
     /// # Errors
     ///
-    /// The handshake is over then, and later input is [`Violation::Unasked`].
+    /// The handshake is over then; what it had to say in plain leave-taking is
+    /// in [`Handshake::poll_transmit`].
     pub fn handle_input(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.input.extend_from_slice(bytes);
         let mut used = 0;
@@ -193,29 +158,70 @@ impl Handshake {
                 Ok(Some(length)) => {
                     let message = unread.get(..length).unwrap_or_default();
                     used += length;
-                    match state.handle(message, &mut self.output) {
+                    let mut effects = Effects {
+                        out: &mut self.output,
+                        events: &mut self.events,
+                    };
+                    match state.handle(message, &mut effects) {
                         Err(error) => break Err(error),
                         Ok(Next::State(next)) => self.state = Some(next),
-                        Ok(Next::Ready(negotiated)) => {
-                            self.event = Some(Event::Ready(negotiated));
-                        }
+                        Ok(Next::Over) => {}
                     }
                 }
             }
         };
         self.input.drain(..used);
-        if result.is_err() {
-            self.state = None;
-            self.event = None;
+        if let Err(error) = &result {
+            self.fail(error);
         }
         result
+    }
+
+    /// A server that said no is still listening, and is owed a good-bye
+    /// ("Termination of the session during option haggling").
+    fn fail(&mut self, error: &Error) {
+        self.state = None;
+        self.events.clear();
+        self.output.clear();
+        if matches!(error, Error::Refused(_)) {
+            Ask::Abort.put(&mut self.output);
+        }
+    }
+
+    /// Goes on after [`Event::StartTls`], inside TLS.
+    pub fn tls_established(&mut self) {
+        if let Some(state) = self.state.take() {
+            self.state = Some(state.tls_established(&mut Effects {
+                out: &mut self.output,
+                events: &mut self.events,
+            }));
+        }
+    }
+
+    /// Asks more, after [`Event::Idle`].
+    ///
+    /// # Errors
+    ///
+    /// Strings or lists that are too long.
+    pub fn ask(&mut self, asks: Vec<Ask>) -> Result<(), Error> {
+        let asks = Wanted::questions(asks)?.asks;
+        if let Some(state) = self.state.take() {
+            self.state = Some(state.ask(
+                asks,
+                &mut Effects {
+                    out: &mut self.output,
+                    events: &mut self.events,
+                },
+            ));
+        }
+        Ok(())
     }
 
     /// The server closed the connection: the refusal that this means here, or
     /// `None` where it means nothing but a lost connection.
     #[must_use]
     pub fn handle_eof(&mut self) -> Option<Refusal> {
-        self.state.take().and_then(|state| state.eof())
+        self.state.take().and_then(State::eof)
     }
 
     /// Bytes to send, in order.
@@ -223,17 +229,16 @@ impl Handshake {
         (!self.output.is_empty()).then(|| std::mem::take(&mut self.output))
     }
 
-    /// What happened since it was last asked.
+    /// The next thing that happened.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.event.take()
+        // There is no session as long as the server sends what nobody asked for.
+        self.events.pop_front()
     }
 
     /// What the server owes now, for an error message.
     #[must_use]
     pub fn waits_for(&self) -> &'static str {
-        self.state
-            .as_ref()
-            .map_or("nothing", |state| state.waits_for())
+        self.state.as_ref().map_or("nothing", State::waits_for)
     }
 }
 

@@ -9,20 +9,35 @@
 //! - `number`: the wire's open numbers and their names
 //! - `codec`: a bounded reader, and the few shapes that are written
 //! - `export`: what a server says of an export
-//! - `handshake`, `state`: from the greeting to a [`Negotiated`] session
+//! - `ask`, `handshake`, `state`, `replies`: from the greeting to what was asked,
+//!   or to a [`Negotiated`] session
 //! - `error`: who is to blame, and for what
 
+mod ask;
 mod codec;
 mod error;
 mod export;
 mod handshake;
+mod negotiated;
 mod number;
+mod option_reply;
+mod replies;
 mod state;
 
+pub use ask::{Ask, MAX_QUERIES};
 pub use error::{Error, Lack, Refusal, Violation};
 pub use export::{BlockSizes, Export, TransmissionFlags};
-pub use handshake::{Compact, Event, Handshake, HeaderStyle, Negotiated, Wanted};
+pub use handshake::{Event, Handshake, Wanted};
+pub use negotiated::{Compact, Context, HeaderStyle, Negotiated};
 pub use number::{InfoType, OptionCode, ReplyType};
+
+/// Makes a server's text safe for a terminal: control characters, and those that
+/// change how the text around them is shown, are escaped; it is cut at the
+/// longest that a name can be.
+#[must_use]
+pub fn readable_text(text: &str) -> String {
+    codec::readable_text(text, MAX_STRING)
+}
 
 /// The longest string that the protocol allows, in bytes ("Conventions").
 pub const MAX_STRING: usize = 4096;

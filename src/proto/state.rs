@@ -1,47 +1,51 @@
 //! The states of a handshake, each named for what it waits for; every
-//! transition is in this file.
+//! transition is in this file and in `replies`.
 //!
 //! A state holds what is known by then and is consumed by its message. Each
 //! has three parts: `frame` finds the end of the next whole message (and is
 //! where every length from the wire meets its limit), `handle` takes that
-//! message, `eof` says what a hang-up means. Options to come (TLS, header
-//! styles, contexts) are states between the greeting and [`ExpectGoReply`].
+//! message, `eof` says what a hang-up means.
 
-use super::codec::{
-    self, IHAVEOPT, NBDMAGIC, OLDSTYLE, REPLY_MAGIC, Reader, info_request, put_option,
-};
+use std::collections::VecDeque;
+
+use super::ask::Ask;
+use super::codec::{self, IHAVEOPT, NBDMAGIC, OLDSTYLE, Reader, put_option};
 use super::error::{Error, Lack, Refusal, Violation};
-use super::export::{BlockSizes, Export};
-use super::handshake::{HeaderStyle, Negotiated, Wanted};
-use super::number::{InfoType, OptionCode, ReplyType};
+use super::export::Export;
+use super::handshake::{Event, Wanted};
+use super::negotiated::{HeaderStyle, Negotiated};
+use super::number::{OptionCode, ReplyType};
+use super::option_reply::{OptionReply, option_reply_frame};
+use super::replies::ExpectReply;
 
 /// Handshake flags, the same bits in both directions.
 const FIXED_NEWSTYLE: u16 = 1 << 0;
 const NO_ZEROES: u16 = 1 << 1;
 
 const GREETING_LEN: usize = 18;
-const REPLY_HEADER_LEN: usize = 20;
 /// Zeroes behind the answer to EXPORT_NAME, unless NO_ZEROES was agreed.
 const PADDING_LEN: usize = 124;
 
-/// The longest option reply that can be needed: two strings and some numbers,
-/// doubled for kinds of information that do not exist yet.
-const MAX_REPLY: u32 = 16 * 1024;
-/// Pieces of information about one export: four kinds exist. A server that
-/// sends more for ever would be waited for until the deadline.
-const MAX_INFOS: u32 = 64;
+/// What a message leads to, beside the next state.
+pub(super) struct Effects<'a> {
+    pub(super) out: &'a mut Vec<u8>,
+    pub(super) events: &'a mut VecDeque<Event>,
+}
 
 /// What follows a message.
 pub(super) enum Next {
     State(State),
-    Ready(Negotiated),
+    Over,
 }
 
 /// A handshake between two messages of the server.
 #[derive(Debug)]
 pub(super) enum State {
     Greeting(ExpectGreeting),
-    GoReply(ExpectGoReply),
+    TlsAck(ExpectTlsAck),
+    /// The driver is at it; nothing may arrive in plaintext.
+    TlsHandshake(ExpectTlsAck),
+    Reply(Box<ExpectReply>),
     ExportName(ExpectExport),
 }
 
@@ -55,16 +59,22 @@ impl State {
     pub(super) fn frame(&self, input: &[u8]) -> Result<Option<usize>, Violation> {
         match self {
             Self::Greeting(_) => ExpectGreeting::frame(input),
-            Self::GoReply(_) => option_reply_frame(input),
+            Self::TlsAck(_) => option_reply_frame(input),
+            Self::TlsHandshake(_) if input.is_empty() => Ok(None),
+            Self::TlsHandshake(_) => Err(Violation::PlaintextBehindStartTls(input.len())),
+            Self::Reply(state) => state.frame(input),
             Self::ExportName(state) => Ok(whole(input, state.length())),
         }
     }
 
-    pub(super) fn handle(self, message: &[u8], out: &mut Vec<u8>) -> Result<Next, Error> {
+    pub(super) fn handle(self, message: &[u8], effects: &mut Effects<'_>) -> Result<Next, Error> {
         match self {
-            Self::Greeting(state) => state.handle(message, out),
-            Self::GoReply(state) => state.handle(message, out),
-            Self::ExportName(state) => state.handle(message),
+            Self::Greeting(state) => state.handle(message, effects),
+            Self::TlsAck(state) => state.handle(message, effects),
+            // `frame` finds no message in it.
+            Self::TlsHandshake(state) => Ok(Next::State(Self::TlsHandshake(state))),
+            Self::Reply(state) => state.handle(message, effects),
+            Self::ExportName(state) => state.handle(message, effects),
         }
     }
 
@@ -78,14 +88,30 @@ impl State {
                 reply: ReplyType::ERR_UNKNOWN,
                 message: String::new(),
             }),
-            Self::Greeting(_) | Self::GoReply(_) => None,
+            _ => None,
+        }
+    }
+
+    pub(super) fn tls_established(self, effects: &mut Effects<'_>) -> Self {
+        match self {
+            Self::TlsHandshake(state) => state.established(effects),
+            other => other,
+        }
+    }
+
+    pub(super) fn ask(self, asks: Vec<Ask>, effects: &mut Effects<'_>) -> Self {
+        match self {
+            Self::Reply(state) => Self::Reply(Box::new(state.ask(asks, effects))),
+            other => other,
         }
     }
 
     pub(super) fn waits_for(&self) -> &'static str {
         match self {
             Self::Greeting(_) => "the greeting",
-            Self::GoReply(_) => "the answer to NBD_OPT_GO",
+            Self::TlsAck(_) => "the answer to NBD_OPT_STARTTLS",
+            Self::TlsHandshake(_) => "the TLS handshake",
+            Self::Reply(state) => state.waits_for(),
             Self::ExportName(_) => "the answer to NBD_OPT_EXPORT_NAME",
         }
     }
@@ -93,11 +119,6 @@ impl State {
 
 fn whole(input: &[u8], length: usize) -> Option<usize> {
     (input.len() >= length).then_some(length)
-}
-
-/// The first eight bytes, as soon as they are there.
-fn magic(input: &[u8]) -> Option<u64> {
-    input.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
 /// The server's hello has not come yet ("Newstyle negotiation").
@@ -110,7 +131,7 @@ impl ExpectGreeting {
     /// Judges the magic as soon as it is there: a server of another protocol
     /// may never send as much as a greeting has.
     fn frame(input: &[u8]) -> Result<Option<usize>, Violation> {
-        match magic(input) {
+        match codec::magic(input) {
             Some(got) if got != NBDMAGIC => Err(Violation::NotNbd {
                 greeting: codec::readable(&got.to_be_bytes()),
             }),
@@ -118,7 +139,7 @@ impl ExpectGreeting {
         }
     }
 
-    fn handle(self, message: &[u8], out: &mut Vec<u8>) -> Result<Next, Error> {
+    fn handle(self, message: &[u8], effects: &mut Effects<'_>) -> Result<Next, Error> {
         let mut reader = Reader::new("the greeting", message);
         reader.u64()?;
         match reader.u64()? {
@@ -139,146 +160,43 @@ impl ExpectGreeting {
         }
         let no_zeroes = flags & NO_ZEROES != 0;
         let client_flags = u32::from(flags & (FIXED_NEWSTYLE | NO_ZEROES));
-        out.extend_from_slice(&client_flags.to_be_bytes());
-        // Asking for the block sizes is the promise to honour them.
-        let data = info_request(self.wanted.export(), &[InfoType::BLOCK_SIZE]);
-        put_option(out, OptionCode::GO, &data);
-        Ok(Next::State(State::GoReply(ExpectGoReply {
-            wanted: self.wanted,
+        effects.out.extend_from_slice(&client_flags.to_be_bytes());
+        let next = ExpectTlsAck {
+            asks: self.wanted.asks,
             no_zeroes,
-            export: None,
-            block_sizes: None,
-            infos: 0,
-        })))
-    }
-}
-
-/// The head of an option reply, checked against the option that was asked.
-struct OptionReply<'a> {
-    kind: ReplyType,
-    data: &'a [u8],
-}
-
-fn option_reply_frame(input: &[u8]) -> Result<Option<usize>, Violation> {
-    if let Some(got) = magic(input).filter(|got| *got != REPLY_MAGIC) {
-        return Err(Violation::BadMagic {
-            what: "an option reply",
-            got,
-        });
-    }
-    let Some(header) = input.get(..REPLY_HEADER_LEN) else {
-        return Ok(None);
-    };
-    let mut reader = Reader::new("an option reply", header);
-    reader.bytes(REPLY_HEADER_LEN - 4)?;
-    let claimed = reader.u32()?;
-    if claimed > MAX_REPLY {
-        return Err(Violation::TooLong {
-            what: "an option reply",
-            claimed,
-            limit: MAX_REPLY,
-        });
-    }
-    // MAX_REPLY fits a usize on every platform that Linux runs on.
-    let length = REPLY_HEADER_LEN + usize::try_from(claimed).unwrap_or(usize::MAX);
-    Ok(whole(input, length))
-}
-
-impl<'a> OptionReply<'a> {
-    /// `message` is what `option_reply_frame` found.
-    fn parse(asked: OptionCode, message: &'a [u8]) -> Result<Self, Error> {
-        let mut reader = Reader::new("an option reply", message);
-        reader.u64()?;
-        let option = OptionCode(reader.u32()?);
-        let kind = ReplyType(reader.u32()?);
-        reader.u32()?;
-        if option != asked {
-            return Err(Violation::WrongOption { got: option, asked }.into());
+        };
+        if self.wanted.tls {
+            put_option(effects.out, OptionCode::STARTTLS, &[]);
+            return Ok(Next::State(State::TlsAck(next)));
         }
-        Ok(Self {
-            kind,
-            data: reader.rest(),
-        })
-    }
-
-    fn refusal(&self, option: OptionCode) -> Refusal {
-        Refusal {
-            option,
-            reply: self.kind,
-            message: codec::readable(self.data),
-        }
+        Ok(Next::State(next.established(effects)))
     }
 }
 
-/// GO was sent (`NBD_OPT_GO`); information about the export arrives, then an
-/// acknowledgement or a refusal.
+/// STARTTLS was sent, and nothing else may be before its answer: the server
+/// would forget it (`NBD_OPT_STARTTLS`).
 #[derive(Debug)]
-pub(super) struct ExpectGoReply {
-    wanted: Wanted,
+pub(super) struct ExpectTlsAck {
+    asks: Vec<Ask>,
     no_zeroes: bool,
-    export: Option<Export>,
-    block_sizes: Option<BlockSizes>,
-    infos: u32,
 }
 
-impl ExpectGoReply {
-    fn handle(mut self, message: &[u8], out: &mut Vec<u8>) -> Result<Next, Error> {
-        let reply = OptionReply::parse(OptionCode::GO, message)?;
+impl ExpectTlsAck {
+    fn handle(self, message: &[u8], effects: &mut Effects<'_>) -> Result<Next, Error> {
+        let reply = OptionReply::parse(OptionCode::STARTTLS, message)?;
         match reply.kind {
-            ReplyType::ACK => self.acknowledged(reply.data),
-            ReplyType::INFO => {
-                self.learn(reply.data)?;
-                Ok(Next::State(State::GoReply(self)))
+            ReplyType::ACK => {
+                Reader::new("NBD_REP_ACK", reply.data).finish()?;
+                effects.events.push_back(Event::StartTls);
+                Ok(Next::State(State::TlsHandshake(self)))
             }
-            ReplyType::ERR_UNSUP => Ok(Next::State(State::ExportName(self.fall_back(out)))),
-            kind if kind.is_error() => Err(reply.refusal(OptionCode::GO).into()),
-            got => Err(Violation::WrongReply {
-                asked: OptionCode::GO,
-                got,
-            }
-            .into()),
+            _ => Err(reply.refused_or_wrong(OptionCode::STARTTLS)),
         }
     }
 
-    fn learn(&mut self, data: &[u8]) -> Result<(), Violation> {
-        self.infos += 1;
-        if self.infos > MAX_INFOS {
-            return Err(Violation::TooManyInfos { limit: MAX_INFOS });
-        }
-        let mut reader = Reader::new("NBD_REP_INFO", data);
-        match InfoType(reader.u16()?) {
-            InfoType::EXPORT => {
-                self.export = Some(Export::parse(&mut reader)?);
-                reader.finish()
-            }
-            InfoType::BLOCK_SIZE => {
-                self.block_sizes = Some(BlockSizes::parse(reader)?);
-                Ok(())
-            }
-            // "The client MUST ignore information types it does not know."
-            _ => Ok(()),
-        }
-    }
-
-    fn acknowledged(self, data: &[u8]) -> Result<Next, Error> {
-        Reader::new("NBD_REP_ACK", data).finish()?;
-        let mut export = self.export.ok_or(Violation::NoExportInfo)?;
-        if let Some(sizes) = self.block_sizes {
-            export.block_sizes = sizes;
-        }
-        Ok(Next::Ready(Negotiated::new(export, HeaderStyle::Compact)))
-    }
-
-    /// Asks a server from before `NBD_OPT_GO` the old way.
-    fn fall_back(self, out: &mut Vec<u8>) -> ExpectExport {
-        put_option(
-            out,
-            OptionCode::EXPORT_NAME,
-            self.wanted.export().as_bytes(),
-        );
-        ExpectExport {
-            no_zeroes: self.no_zeroes,
-        }
+    fn established(self, effects: &mut Effects<'_>) -> State {
+        let state = ExpectReply::new(self.no_zeroes);
+        State::Reply(Box::new(state.ask(self.asks, effects)))
     }
 }
 
@@ -286,7 +204,8 @@ impl ExpectGoReply {
 /// a header, or the server hangs up.
 #[derive(Debug)]
 pub(super) struct ExpectExport {
-    no_zeroes: bool,
+    pub(super) no_zeroes: bool,
+    pub(super) header_style: HeaderStyle,
 }
 
 impl ExpectExport {
@@ -295,9 +214,11 @@ impl ExpectExport {
         10 + padding
     }
 
-    fn handle(self, message: &[u8]) -> Result<Next, Error> {
+    fn handle(self, message: &[u8], effects: &mut Effects<'_>) -> Result<Next, Error> {
         let mut reader = Reader::new("the answer to NBD_OPT_EXPORT_NAME", message);
         let export = Export::parse(&mut reader)?;
-        Ok(Next::Ready(Negotiated::new(export, HeaderStyle::Compact)))
+        let negotiated = Negotiated::new(export, self.header_style, Vec::new());
+        effects.events.push_back(Event::Ready(negotiated));
+        Ok(Next::Over)
     }
 }

@@ -7,15 +7,22 @@ mod deadline;
 mod dial;
 mod error;
 mod stream;
+mod survey;
+mod talk;
 
 use std::os::fd::OwnedFd;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
 
 pub use deadline::Deadline;
 pub use error::{Error, Fault};
+pub use survey::{Listing, Survey, TlsOffer, list, survey};
 
-use crate::proto::{Compact, Event, Export, Handshake, HeaderStyle, Negotiated, Wanted};
+use crate::proto::{self, Compact, Event, Export, HeaderStyle, Negotiated, Wanted};
 use crate::uri::Uri;
+use dial::Target;
 use stream::Stream;
+use talk::Talk;
 
 /// A connection in transmission.
 #[derive(Debug)]
@@ -34,31 +41,43 @@ impl Session {
     /// What the last address did, where none gave a session before the deadline;
     /// a refusal ends the search, as the other addresses are the same server's.
     pub fn open(uri: &Uri, deadline: Deadline) -> Result<Self, Error> {
-        let context = |fault| Error::new(uri, fault);
-        let wanted = Wanted::compact(uri.export()).map_err(|e| context(Fault::Protocol(e)))?;
-        let targets = dial::targets(uri.endpoint(), deadline).map_err(context)?;
-        let mut failures = Vec::new();
-        let count = targets.len();
-        for (tried, target) in targets.into_iter().enumerate() {
-            // An address that swallows packets may have its share of the time,
-            // and no more.
-            let share = deadline.share(count - tried);
-            let attempt = target
-                .dial(share)
-                .and_then(|stream| negotiate(stream, wanted.clone(), share));
-            match attempt {
-                Ok((stream, negotiated)) => {
-                    return Ok(Self {
-                        stream,
-                        peer: target.to_string(),
-                        negotiated,
-                    });
+        let targets = targets(uri, deadline)?;
+        Self::negotiate(uri, &targets, Wanted::compact(uri.export()), deadline)
+    }
+
+    /// The same with the best header style that the server grants, and with
+    /// these metadata contexts as far as it has them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::open`].
+    pub fn open_best(uri: &Uri, contexts: &[String], deadline: Deadline) -> Result<Self, Error> {
+        let targets = targets(uri, deadline)?;
+        let wanted = Wanted::best(uri.export(), contexts);
+        Self::negotiate(uri, &targets, wanted, deadline)
+    }
+
+    fn negotiate(
+        uri: &Uri,
+        targets: &[Target],
+        wanted: Result<Wanted, proto::Error>,
+        deadline: Deadline,
+    ) -> Result<Self, Error> {
+        let wanted = wanted.map_err(|e| Error::new(uri, e.into()))?;
+        let (peer, (stream, negotiated)) =
+            each_address(uri, targets, deadline, |stream, share| {
+                let mut talk = Talk::begin(stream, wanted.clone());
+                loop {
+                    if let Event::Ready(negotiated) = talk.event(share)? {
+                        return Ok((talk.into_stream()?, negotiated));
+                    }
                 }
-                Err(fault) if fault.is_networks() => failures.push((target.to_string(), fault)),
-                Err(fault) => return Err(context(fault)),
-            }
-        }
-        Err(context(Fault::all(failures)))
+            })?;
+        Ok(Self {
+            stream,
+            peer,
+            negotiated,
+        })
     }
 
     /// What the server said of the export.
@@ -101,33 +120,61 @@ impl Session {
     }
 }
 
-/// Drives a handshake to its end.
-fn negotiate(
-    mut stream: Stream,
-    wanted: Wanted,
+/// Opens `count` sessions with compact headers side by side, and gives each as
+/// it stands, or fails. A receiver that is dropped early leaves the rest to end
+/// by themselves at the deadline.
+///
+/// # Errors
+///
+/// The name does not resolve.
+pub fn open_each(
+    uri: &Uri,
+    count: u32,
     deadline: Deadline,
-) -> Result<(Stream, Negotiated), Fault> {
-    let mut handshake = Handshake::new(wanted);
-    // A greeting and a whole answer to GO in one read.
-    let mut buffer = [0; 4096];
-    loop {
-        if let Some(bytes) = handshake.poll_transmit() {
-            stream.write_all(&bytes, deadline)?;
-        }
-        if let Some(Event::Ready(negotiated)) = handshake.poll_event() {
-            stream.clear_timeouts()?;
-            return Ok((stream, negotiated));
-        }
-        let waits_for = handshake.waits_for();
-        match stream.read(&mut buffer, deadline, waits_for)? {
-            0 => {
-                return Err(handshake
-                    .handle_eof()
-                    .map_or(Fault::HungUp { waits_for }, |refusal| {
-                        Fault::Protocol(refusal.into())
-                    }));
-            }
-            count => handshake.handle_input(buffer.get(..count).unwrap_or_default())?,
+) -> Result<Receiver<Result<Session, Error>>, Error> {
+    let targets = targets(uri, deadline)?;
+    let (sender, receiver) = mpsc::channel();
+    for _ in 0..count {
+        let (theirs, targets, sender) = (uri.clone(), targets.clone(), sender.clone());
+        let dialling = move || {
+            let wanted = Wanted::compact(theirs.export());
+            // Whoever waited may have seen enough.
+            let _ = sender.send(Session::negotiate(&theirs, &targets, wanted, deadline));
+        };
+        thread::Builder::new()
+            .name("dial".to_owned())
+            .spawn(dialling)
+            .map_err(|e| Error::new(uri, Fault::Io(e)))?;
+    }
+    Ok(receiver)
+}
+
+fn targets(uri: &Uri, deadline: Deadline) -> Result<Vec<Target>, Error> {
+    dial::targets(uri.endpoint(), deadline).map_err(|fault| Error::new(uri, fault))
+}
+
+/// Dials one address after the other until `converse` comes to an end on one; a
+/// refusal ends the search, as the other addresses are the same server's.
+fn each_address<T>(
+    uri: &Uri,
+    targets: &[Target],
+    deadline: Deadline,
+    mut converse: impl FnMut(Stream, Deadline) -> Result<T, Fault>,
+) -> Result<(String, T), Error> {
+    let context = |fault| Error::new(uri, fault);
+    let mut failures = Vec::new();
+    for (tried, target) in targets.iter().enumerate() {
+        // An address that swallows packets may have its share of the time, and
+        // no more.
+        let share = deadline.share(targets.len() - tried);
+        let attempt = target
+            .dial(share)
+            .and_then(|stream| converse(stream, share));
+        match attempt {
+            Ok(done) => return Ok((target.to_string(), done)),
+            Err(fault) if fault.is_networks() => failures.push((target.to_string(), fault)),
+            Err(fault) => return Err(context(fault)),
         }
     }
+    Err(context(Fault::all(failures)))
 }

@@ -1,0 +1,71 @@
+//! How things look: sizes, foreign text, lists that are too long for a line.
+
+/// `1.5 GiB`, for people.
+pub(super) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut rest = bytes;
+    let mut tenths = 0;
+    let mut unit = 0;
+    while rest >= 1024 && unit + 1 < UNITS.len() {
+        tenths = rest % 1024 * 10 / 1024;
+        rest /= 1024;
+        unit += 1;
+    }
+    let name = UNITS.get(unit).copied().unwrap_or_default();
+    if tenths == 0 {
+        format!("{rest} {name}")
+    } else {
+        format!("{rest}.{tenths} {name}")
+    }
+}
+
+/// A server's text, which must not reach a terminal raw.
+pub(super) fn text(foreign: &str) -> String {
+    crate::proto::readable_text(foreign)
+}
+
+/// A label and words, within 80 columns.
+pub(super) fn wrapped(label: &str, words: &[String]) -> Vec<String> {
+    const INDENT: usize = 13;
+    let mut lines = Vec::new();
+    let mut line = format!("{label:<INDENT$}");
+    if words.is_empty() {
+        line.push_str("none");
+    }
+    for (number, word) in words.iter().enumerate() {
+        let word = text(word);
+        let begun = line.len() > INDENT;
+        if begun && line.len() + 1 + word.len() > 80 {
+            lines.push(std::mem::replace(&mut line, " ".repeat(INDENT)));
+        } else if begun && number > 0 {
+            line.push(' ');
+        }
+        line.push_str(&word);
+    }
+    lines.push(line);
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_short() {
+        assert_eq!(size(0), "0 B");
+        assert_eq!(size(1023), "1023 B");
+        assert_eq!(size(1536), "1.5 KiB");
+        assert_eq!(size(1 << 30), "1 GiB");
+        assert_eq!(size(u64::MAX), "15.9 EiB");
+    }
+
+    #[test]
+    fn long_lists_stay_within_80_columns() {
+        let words: Vec<_> = (0..30).map(|n| format!("word-{n:04}")).collect();
+        let lines = wrapped("flags", &words);
+        assert!(lines.len() > 3);
+        assert!(lines.iter().all(|line| line.len() <= 80));
+        assert_eq!(lines.concat().matches("word-").count(), 30);
+        assert_eq!(wrapped("flags", &[]), ["flags        none"]);
+    }
+}
