@@ -35,6 +35,15 @@ check:
 
 install: build
 	install -D -m 755 target/release/nbdctl $(DESTDIR)$(PREFIX)/sbin/nbdctl
+	target/release/nbdctl generate target/generated
+	install -d $(DESTDIR)$(PREFIX)/share/man/man8
+	install -m 644 target/generated/*.8 $(DESTDIR)$(PREFIX)/share/man/man8
+	install -D -m 644 target/generated/nbdctl.bash \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/nbdctl
+	install -D -m 644 target/generated/_nbdctl \
+		$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_nbdctl
+	install -D -m 644 target/generated/nbdctl.fish \
+		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/nbdctl.fish
 
 clean:
 	$(CARGO) clean

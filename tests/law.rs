@@ -23,6 +23,7 @@ const LAW: &[(&str, &[&str])] = &[
 const RESERVED: &[(&str, &[&str])] = &[
     ("neli", &["kernel"]),
     ("clap", &["cli"]),
+    ("clap_mangen", &["cli"]),
     ("tracing_subscriber", &["cli"]),
     ("std::net", &["session"]),
     ("std::os::unix::net", &["session"]),

@@ -1,5 +1,6 @@
 //! What can be typed. Nothing here looks at the machine.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -40,6 +41,11 @@ pub(super) enum Verb {
     List(ListArgs),
     /// Show what a server offers for an export
     Info(InfoArgs),
+    /// Find what would keep a device from working, or holds one
+    Doctor(DoctorArgs),
+    /// Write man pages and completions to a folder
+    #[command(hide = true)]
+    Generate(GenerateArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -118,6 +124,19 @@ pub(super) struct InfoArgs {
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DoctorArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct GenerateArgs {
+    /// The folder
+    pub(super) folder: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]

@@ -6,7 +6,9 @@
 mod args;
 mod attach;
 mod detach;
+mod doctor;
 mod exit;
+mod generate;
 mod info;
 mod list;
 mod show;
@@ -41,6 +43,8 @@ pub fn main() -> ExitCode {
         Verb::Status(args) => status::run(&args),
         Verb::List(args) => list::run(&args),
         Verb::Info(args) => info::run(&args),
+        Verb::Doctor(args) => doctor::run(&args),
+        Verb::Generate(args) => generate::run(&args),
     };
     exit.into()
 }

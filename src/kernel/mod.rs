@@ -8,12 +8,15 @@
 //! can wait for the server.
 
 mod claim;
+pub mod environment;
 mod error;
+mod exchange;
 mod family;
 pub mod geometry;
 mod helper;
 pub mod holders;
 mod index;
+mod link_deaths;
 mod netlink;
 mod patience;
 mod probe;
@@ -25,7 +28,8 @@ mod sysfs;
 pub use claim::Claim;
 pub use error::Error;
 pub use index::free_indices;
-pub use netlink::{Connect, DeviceStatus, LinkDeaths, Netlink, Reconfigure, Taken};
+pub use link_deaths::LinkDeaths;
+pub use netlink::{Connect, DeviceStatus, Netlink, Reconfigure, Taken};
 pub use patience::give_up;
 pub use probe::wait_readable as wait_until_readable;
 pub use queue::{QueueSettings, SavedQueue};

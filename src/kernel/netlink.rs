@@ -12,24 +12,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use neli::consts::genl::{CtrlAttr, CtrlAttrMcastGrp, CtrlCmd, Index};
-use neli::consts::nl::{GenlId, NlmF, NlmsgerrAttr};
-use neli::consts::socket::NlFamily;
-use neli::err::SocketError;
-use neli::genl::{Genlmsghdr, GenlmsghdrBuilder, NoUserHeader};
-use neli::nl::{NlPayload, NlmsghdrBuilder};
+use neli::consts::nl::GenlId;
 use neli::socket::synchronous::NlSocketHandle;
-use neli::types::GenlBuffer;
-use neli::utils::Groups;
-use neli::{FromBytesWithInput, Size, ToBytes};
 use nix::errno::Errno;
 
 use super::error::Error;
-use super::family::{
-    self, Attributes, FAMILY, MULTICAST_GROUP, Message, NbdAttribute, NbdCommand, attribute,
-};
+use super::exchange::{Failure, exchange, open_socket, resolve};
+use super::family::{self, Attributes, Message, NbdAttribute, NbdCommand, attribute};
+use super::helper;
 use super::socket::KernelSocket;
-use super::{helper, sys};
 
 /// A command of the family, for errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -281,24 +272,6 @@ impl Netlink {
     }
 }
 
-/// A failed exchange, before it is known whose.
-enum Failure {
-    Refused(Errno, String),
-    Other(Error),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Other(error)
-    }
-}
-
-impl From<SocketError> for Failure {
-    fn from(error: SocketError) -> Self {
-        Self::Other(Error::Netlink(error.to_string()))
-    }
-}
-
 impl Failure {
     fn into_error(self, command: Command, index: u32) -> Error {
         match self {
@@ -319,160 +292,4 @@ impl Socket {
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
         exchange(&self.handle, GenlId::from(self.family), sequence, message)
     }
-}
-
-/// Sends one request and reads everything up to its acknowledgement.
-fn exchange<P, A>(
-    handle: &NlSocketHandle,
-    family: GenlId,
-    sequence: u32,
-    request: P,
-) -> Result<Vec<A>, Failure>
-where
-    P: Size + ToBytes + fmt::Debug,
-    A: Size + FromBytesWithInput<Input = usize> + fmt::Debug + Clone,
-{
-    let message = NlmsghdrBuilder::default()
-        .nl_type(family)
-        .nl_flags(NlmF::REQUEST | NlmF::ACK)
-        .nl_seq(sequence)
-        .nl_payload(NlPayload::Payload(request))
-        .build()
-        .map_err(|e| Error::Netlink(e.to_string()))?;
-    handle.send(&message)?;
-    let mut answers = Vec::new();
-    loop {
-        for answer in handle.recv::<GenlId, A>()?.0 {
-            let answer = answer?;
-            // What a command left that was given up on.
-            if *answer.nl_seq() != sequence {
-                continue;
-            }
-            match answer.nl_payload() {
-                NlPayload::Ack(_) => return Ok(answers),
-                NlPayload::Err(error) => {
-                    let told = error
-                        .ext_ack()
-                        .get_attr_handle()
-                        .get_attr_payload_as_with_len::<String>(NlmsgerrAttr::Msg)
-                        .unwrap_or_default();
-                    return Err(Failure::Refused(Errno::from_raw(-error.error()), told));
-                }
-                NlPayload::Payload(payload) => answers.push(payload.clone()),
-                NlPayload::DumpExtAck(_) | NlPayload::Empty => {}
-            }
-        }
-    }
-}
-
-/// The links that the kernel declares dead (`nbd_mcast_index`), from now on.
-/// They reach the initial network namespace only.
-#[derive(Debug)]
-pub struct LinkDeaths {
-    handle: Listener,
-}
-
-struct Listener(NlSocketHandle);
-
-impl fmt::Debug for Listener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Listener")
-    }
-}
-
-impl LinkDeaths {
-    /// Joins the multicast group.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NoFamily`] when the driver is not loaded.
-    pub fn subscribe(allowed: Duration) -> Result<Self, Error> {
-        let handle = helper::run("the look-up of the nbd family", allowed, || {
-            let handle = open_socket()?;
-            let group = resolve(&handle)?.group.ok_or(Error::NoFamily)?;
-            handle
-                .add_mcast_membership(Groups::new_groups(&[group]))
-                .map_err(|e| Error::Netlink(e.to_string()))?;
-            Ok(Listener(handle))
-        })?;
-        Ok(Self { handle })
-    }
-
-    /// The indices of devices that lost a link, one for each link; empty when
-    /// none did within `wait`.
-    ///
-    /// # Errors
-    ///
-    /// The socket failed; one that was flooded lost messages.
-    pub fn wait(&self, wait: Duration) -> Result<Vec<u32>, Error> {
-        let failed = |e: SocketError| Error::Netlink(e.to_string());
-        let readable = sys::wait_readable(&self.handle.0, wait)
-            .map_err(|e| Error::Netlink(e.desc().to_owned()))?;
-        if !readable {
-            return Ok(Vec::new());
-        }
-        let mut dead = Vec::new();
-        let (messages, _) = self.handle.0.recv::<GenlId, Message>().map_err(failed)?;
-        for message in messages {
-            let message = message.map_err(failed)?;
-            if let Some(payload) = message.get_payload() {
-                if *payload.cmd() == NbdCommand::LinkDead {
-                    dead.extend(family::index(payload));
-                }
-            }
-        }
-        Ok(dead)
-    }
-}
-
-fn open_socket() -> Result<NlSocketHandle, Error> {
-    let failed = |e: SocketError| Error::Netlink(e.to_string());
-    let handle =
-        NlSocketHandle::connect(NlFamily::Generic, None, Groups::empty()).map_err(failed)?;
-    handle.enable_ext_ack(true).map_err(failed)?;
-    Ok(handle)
-}
-
-struct Family {
-    id: u16,
-    group: Option<u32>,
-}
-
-/// Asks the controller for the family and its multicast group.
-fn resolve(handle: &NlSocketHandle) -> Result<Family, Error> {
-    let name = attribute(CtrlAttr::FamilyName, FAMILY)?;
-    let request = GenlmsghdrBuilder::<CtrlCmd, CtrlAttr, NoUserHeader>::default()
-        .cmd(CtrlCmd::Getfamily)
-        .version(2)
-        .attrs(std::iter::once(name).collect::<GenlBuffer<_, _>>())
-        .build()
-        .map_err(|e| Error::Netlink(e.to_string()))?;
-    let answers: Vec<Genlmsghdr<CtrlCmd, CtrlAttr>> =
-        match exchange(handle, GenlId::Ctrl, 0, request) {
-            Ok(answers) => answers,
-            Err(Failure::Refused(Errno::ENOENT, _)) => return Err(Error::NoFamily),
-            Err(Failure::Refused(errno, _)) => {
-                return Err(Error::Netlink(errno.desc().to_owned()));
-            }
-            Err(Failure::Other(error)) => return Err(error),
-        };
-    let answer = answers.first().ok_or(Error::NoFamily)?;
-    let attributes = answer.attrs().get_attr_handle();
-    let id = attributes
-        .get_attr_payload_as::<u16>(CtrlAttr::FamilyId)
-        .map_err(|e| Error::Netlink(e.to_string()))?;
-    let groups = attributes.get_nested_attributes::<Index>(CtrlAttr::McastGroups);
-    let group = groups.ok().and_then(|groups| {
-        groups.iter().find_map(|group| {
-            let fields = group.get_attr_handle::<CtrlAttrMcastGrp>().ok()?;
-            let name = fields
-                .get_attr_payload_as_with_len::<String>(CtrlAttrMcastGrp::Name)
-                .ok()?;
-            let id = fields
-                .get_attr_payload_as::<u32>(CtrlAttrMcastGrp::Id)
-                .ok()?;
-            (name == MULTICAST_GROUP).then_some(id)
-        })
-    });
-    Ok(Family { id, group })
 }

@@ -8,6 +8,7 @@
 
 mod attach;
 mod detach;
+mod doctor;
 mod error;
 mod lookup;
 mod runtime;
@@ -16,6 +17,7 @@ mod status;
 
 pub use attach::{Attached, attach};
 pub use detach::{Detached, detach};
+pub use doctor::{Finding, Severity, examine};
 pub use error::Error;
 pub use lookup::{Target, attached};
 pub use status::{Connection, DeviceState, Report, report};

@@ -198,6 +198,9 @@ scenario!(status_tells_when_the_server_is_gone, |machine| {
     server.kill();
     machine.sh("sleep 0.3");
     assert!(state("dead"), "{:?}", machine.nbdctl(&["status", "--json"]));
+    let doctor = machine.nbdctl(&["doctor"]);
+    assert_eq!(doctor.status, 1);
+    assert!(doctor.stdout.contains("its link is dead"), "{doctor:?}");
     let table = machine.nbdctl(&["status", &device]).stdout;
     assert!(
         table.lines().all(|line| line.chars().count() <= 80),

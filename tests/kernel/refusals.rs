@@ -291,6 +291,9 @@ scenario!(
         assert_line(&ran, 5, &["no \"nbd\" netlink family", "modprobe nbd"]);
         let status = machine.nbdctl(&["status"]);
         assert_eq!((status.status, status.stdout.as_str()), (0, ""));
+        let doctor = machine.nbdctl(&["doctor"]);
+        assert_eq!(doctor.status, 1);
+        assert!(doctor.stdout.contains("remedy: modprobe nbd"), "{doctor:?}");
     }
 );
 

@@ -1,0 +1,69 @@
+//! `nbdctl generate`: man pages and completions, from the definitions that the
+//! command line itself is read with.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use clap::{Command, CommandFactory};
+use clap_complete::Shell;
+
+use super::args::{Args, GenerateArgs};
+use super::{Exit, note};
+
+pub(super) fn run(args: &GenerateArgs) -> Exit {
+    match write(&args.folder) {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            note(&format!("{}: {error}", args.folder.display()));
+            Exit::Failed
+        }
+    }
+}
+
+/// Writes `nbdctl.8`, one page for each verb, and completions for three shells.
+fn write(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let mut command = Args::command();
+    command.build();
+    page(folder, &command, "nbdctl")?;
+    for verb in command.get_subcommands() {
+        let hidden = verb.is_hide_set() || verb.get_name() == "help";
+        if !hidden {
+            page(folder, verb, &format!("nbdctl-{}", verb.get_name()))?;
+        }
+    }
+    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        clap_complete::generate_to(shell, &mut Args::command(), "nbdctl", folder)?;
+    }
+    Ok(())
+}
+
+fn page(folder: &Path, command: &Command, name: &str) -> io::Result<()> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command.clone())
+        .title(name)
+        .section("8")
+        .manual("nbdctl")
+        .render(&mut page)?;
+    fs::write(folder.join(format!("{name}.8")), page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_verb_has_a_page_that_names_its_options() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path()).unwrap();
+        let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+        assert!(
+            read("nbdctl.8").contains("EXIT STATUS") || read("nbdctl.8").contains("Exit status")
+        );
+        assert!(read("nbdctl-attach.8").contains("dead\\-timeout"));
+        assert!(read("nbdctl-detach.8").contains("force"));
+        assert!(read("nbdctl.bash").contains("--read-only"));
+        assert!(!folder.path().join("nbdctl-generate.8").exists());
+    }
+}
