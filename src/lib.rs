@@ -15,6 +15,10 @@
 //! Imports go only the ways of the last column; `tests/law.rs` holds the code
 //! to it. `neli` stays in `kernel`, `clap` in `cli`.
 //!
+//! What can wait for a server without end (an open, a read, a close of a device)
+//! runs in a child process; a netlink command runs in a helper thread; both have
+//! deadlines.
+//!
 //! # The words
 //!
 //! The specification's, one per thing. An *export* is what a server offers at an
@@ -31,7 +35,8 @@
 //!   on that style can give.
 //! - The server's flags and block sizes reach the kernel as they came, or attach
 //!   fails: see [`kernel::geometry`].
-//! - detach claims the device exclusively before it takes it down.
+//! - detach claims the device exclusively, writes back, and has the kernel
+//!   disconnect it at the last close: what somebody uses stays (`kernel::release`).
 
 pub mod cli;
 pub mod config;

@@ -40,8 +40,10 @@ pub enum Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Tcp { host, port } if host.contains(':') => {
+                write!(f, "[{}]:{port}", host.escape_debug())
+            }
+            Self::Tcp { host, port } => write!(f, "{}:{port}", host.escape_debug()),
             Self::Unix { path } => match path.to_string_lossy().strip_prefix('\0') {
                 Some(name) => write!(f, "@{}", name.escape_default()),
                 None => write!(f, "{}", path.display().to_string().escape_debug()),
@@ -97,6 +99,9 @@ pub enum Error {
     /// Bytes that are no UTF-8, or NUL.
     #[error("the {0} has characters that NBD does not allow (NUL, or what is no UTF-8)")]
     Characters(&'static str),
+    /// A password, which nothing here needs and much would show.
+    #[error("a URI of NBD has no password: leave out what is between the user's name and the @")]
+    Password,
     /// A fragment.
     #[error("a URI of NBD has no #fragment: write %23 for a # in the export's name")]
     Fragment,
@@ -113,7 +118,7 @@ impl Uri {
     ///
     /// # Errors
     ///
-    /// See [`Error`]; each says what to write instead.
+    /// See [`enum@Error`]; each says what to write instead.
     pub fn parse(text: &str) -> Result<Self, Error> {
         if text.len() > MAX_LEN {
             return Err(Error::TooLong(text.len()));
@@ -151,6 +156,18 @@ impl Uri {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// Whether it means another server in another folder: a Unix socket with a
+    /// relative path. Such a URI is no identity.
+    #[must_use]
+    pub fn is_relative(&self) -> bool {
+        match &self.endpoint {
+            Endpoint::Unix { path } => {
+                !path.is_absolute() && !path.to_string_lossy().starts_with('\0')
+            }
+            Endpoint::Tcp { .. } => false,
+        }
     }
 
     /// Where the server is.
@@ -233,6 +250,10 @@ fn tcp_endpoint(uri: &Rfc3986<&str>, zone: Option<String>) -> Result<Endpoint, E
     let Some(authority) = uri.authority() else {
         return Err(Error::NoSocket);
     };
+    let user = authority.userinfo().map_or("", |user| user.as_str());
+    if user.contains(':') {
+        return Err(Error::Password);
+    }
     let port = match authority.port().map(|port| port.as_str()) {
         None | Some("") => DEFAULT_PORT,
         Some(text) => match text.parse() {
@@ -327,10 +348,21 @@ mod tests {
     }
 
     #[test]
+    fn a_relative_socket_is_no_identity() {
+        let relative = |text| Uri::parse(text).unwrap().is_relative();
+        assert!(relative("nbd+unix:///x?socket=s"));
+        assert!(relative("nbd+unix:///x?socket=./s"));
+        assert!(!relative("nbd+unix:///x?socket=/s"));
+        assert!(!relative("nbd+unix:///x?socket=%00s"));
+        assert!(!relative("nbd://h/x"));
+    }
+
+    #[test]
     fn prints_endpoints_as_users_write_them() {
         let shown = |text| Uri::parse(text).unwrap().endpoint().to_string();
         assert_eq!(shown("nbd://[::1]/x"), "[::1]:10809");
         assert_eq!(shown("nbd://h:1/x"), "h:1");
+        assert_eq!(shown("nbd://h%0a%1b/x"), "h\\n\\u{1b}:10809");
         assert_eq!(shown("nbd+unix:///x?socket=/run/s"), "/run/s");
         assert_eq!(shown("nbd+unix:///x?socket=%00s"), "@s");
     }
@@ -375,6 +407,7 @@ mod tests {
         assert!(matches!(refused("nbd://h:65536/x"), Error::Port(_)));
         assert!(matches!(refused("nbd://h/a%00b"), Error::Characters(_)));
         assert!(matches!(refused("nbd://h/a%ffb"), Error::Characters(_)));
+        assert_eq!(refused("nbd://user:secret@h/a"), Error::Password);
         assert_eq!(refused("nbd://h/a#b"), Error::Fragment);
         let long = format!("nbd://h/{}", "a".repeat(4097));
         assert_eq!(refused(&long), Error::LongExport(4097));

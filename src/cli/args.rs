@@ -43,6 +43,9 @@ pub(super) enum Verb {
     Info(InfoArgs),
     /// Find what would keep a device from working, or holds one
     Doctor(DoctorArgs),
+    /// Wait on a device in a process of its own (nbdctl runs this)
+    #[command(hide = true)]
+    OnDevice(OnDeviceArgs),
     /// Write man pages and completions to a folder
     #[command(hide = true)]
     Generate(GenerateArgs),
@@ -131,6 +134,15 @@ pub(super) struct DoctorArgs {
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct OnDeviceArgs {
+    /// probe or release
+    pub(super) job: String,
+    /// nbdN
+    #[arg(value_parser = device)]
+    pub(super) device: Device,
 }
 
 #[derive(Debug, clap::Args)]

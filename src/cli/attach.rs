@@ -18,6 +18,14 @@ pub(super) fn run(args: AttachArgs) -> Exit {
         Ok(uri) => uri,
         Err(exit) => return exit,
     };
+    if uri.is_relative() {
+        note(&format!(
+            "{}: give the socket's path from the root: a relative one means another server in \
+             another folder",
+            args.uri.escape_debug()
+        ));
+        return Exit::Usage;
+    }
     let json = args.json;
     let settings = settings(args, uri);
     match monitor::attach(&settings) {

@@ -38,17 +38,21 @@ impl Exit {
     pub fn of(error: &Error) -> Self {
         match error {
             Error::Session(error) => Self::of_session(&error.fault),
-            Error::Kernel(error) | Error::Unreadable { error, .. } => of_kernel(error),
+            Error::Kernel(error) | Error::Unusable { error, .. } => of_kernel(error),
+            Error::Locked { .. } => Self::TimedOut,
             Error::NotAttached(_) => Self::NotFound,
             Error::NoDevice(_) => Self::Usage,
             Error::OneConnection => Self::ServerRefused,
             Error::DeviceTaken { .. }
             | Error::InUse { .. }
             | Error::Foreign { .. }
+            | Error::Leaving { .. }
+            | Error::WouldFreeze { .. }
             | Error::Lingers { .. } => Self::KernelRefused,
             Error::Runtime { .. }
             | Error::NameTaken { .. }
             | Error::Differs { .. }
+            | Error::Dead(_)
             | Error::Disagree
             | Error::NotCompact(_) => Self::Failed,
         }
@@ -72,7 +76,11 @@ impl Exit {
 fn of_kernel(error: &kernel::Error) -> Exit {
     match error {
         kernel::Error::Geometry(_) => Exit::ServerRefused,
-        kernel::Error::File { .. } | kernel::Error::Netlink(_) => Exit::Failed,
+        kernel::Error::File { .. }
+        | kernel::Error::Netlink(_)
+        | kernel::Error::Device(_)
+        | kernel::Error::LinkLost
+        | kernel::Error::Interrupted => Exit::Failed,
         error if error.is_timeout() => Exit::TimedOut,
         _ => Exit::KernelRefused,
     }

@@ -11,11 +11,13 @@ mod exit;
 mod generate;
 mod info;
 mod list;
+mod on_device;
 mod show;
 mod status;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
 use tracing::level_filters::LevelFilter;
@@ -44,8 +46,13 @@ pub fn main() -> ExitCode {
         Verb::List(args) => list::run(&args),
         Verb::Info(args) => info::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
+        Verb::OnDevice(args) => return on_device::run(&args).into(),
         Verb::Generate(args) => generate::run(&args),
     };
+    if LOST.load(Ordering::Relaxed) {
+        note("the answer could not be written to standard output");
+        return Exit::Failed.into();
+    }
     exit.into()
 }
 
@@ -63,9 +70,17 @@ fn log_to_stderr(verbose: bool) {
         .init();
 }
 
-/// Prints an answer. Whoever stopped reading does not want the rest.
+/// An answer could not be written, and nobody has it.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// Prints an answer. Whoever stopped reading does not want the rest; any other
+/// failure is told at the end.
 fn answer(text: &str) {
-    let _ = writeln!(io::stdout(), "{text}");
+    let mut stdout = io::stdout();
+    let written = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+    if written.is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe) {
+        LOST.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Prints what is not the answer.

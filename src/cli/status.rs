@@ -27,9 +27,11 @@ fn reports(target: Option<&str>) -> Result<Vec<Report>, Error> {
             .collect());
     };
     let (device, identifier) = Target::parse(text)?.find()?;
-    let identifier = identifier.ok_or_else(|| Error::Foreign {
-        device: device.path().display().to_string(),
-        by: "another program".to_owned(),
+    let identifier = identifier.ok_or_else(|| {
+        Error::NotAttached(format!(
+            "{} belongs to another program, and by nbdctl it",
+            device.path().display()
+        ))
     })?;
     Ok(vec![monitor::report(&device, &identifier)])
 }
@@ -50,7 +52,11 @@ fn table(reports: &[Report]) -> String {
             report.state.as_str(),
             show::size(report.size_bytes),
             if report.read_only { "ro" } else { "rw" },
-            format!("{living}/{links}"),
+            if links == 0 {
+                "?".to_owned()
+            } else {
+                format!("{living}/{links}")
+            },
             report.name,
         ));
         if let Some(error) = &report.last_error {

@@ -17,14 +17,16 @@ const PREFIX: &str = "nbdctl1:";
 /// /run/nbdctl and the unit's instance, as it stands.
 ///
 /// A letter or digit, then letters, digits, `.`, `_` and `-`; at most
-/// [`Name::MAX`] of them. So it never needs quoting and never leaves its folder.
+/// [`Name::MAX`] of them, and not `nbd` with a number. So it never needs quoting,
+/// never leaves its folder, and is never taken for a device.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(String);
 
 /// Why a text is no NAME.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "\"{}\" cannot be a name: use a letter or digit, then letters, digits and . _ -, at most {max} of them",
+    "\"{}\" cannot be a name: use a letter or digit, then letters, digits and . _ -, at most {max} \
+     of them, and not a device's name",
     .0.escape_debug(),
     max = Name::MAX
 )]
@@ -42,7 +44,8 @@ impl Name {
 
     /// The name of an export that was given none: host and export, where they
     /// fit a name as they stand; where they do not, what is left of them and a
-    /// hash of the URI, so that two exports never get one name for being alike.
+    /// hash of the URI. Two exports may still get one name (`a-b` at `h` and `b` at
+    /// `h-a`); the second is refused then, and told to choose another.
     #[must_use]
     pub fn from_uri(uri: &Uri) -> Self {
         let (host, standard) = match uri.endpoint() {
@@ -77,6 +80,12 @@ impl Name {
     }
 }
 
+/// `nbd0`: where users point at a device, they mean that one.
+fn is_device(text: &str) -> bool {
+    text.strip_prefix("nbd")
+        .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
+}
+
 fn allowed(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }
@@ -86,6 +95,7 @@ impl FromStr for Name {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         let sound = text.len() <= Self::MAX
+            && !is_device(text)
             && text.starts_with(|c: char| c.is_ascii_alphanumeric())
             && text.chars().all(allowed);
         if sound {
@@ -182,8 +192,16 @@ mod tests {
     }
 
     #[test]
+    fn a_host_that_is_called_like_a_device_gives_no_such_name() {
+        assert!(named("nbd://nbd1").starts_with("nbd1-"));
+        assert_eq!(named("nbd://nbd1/x"), "nbd1-x");
+    }
+
+    #[test]
     fn a_name_cannot_leave_its_folder_or_need_quoting() {
-        for text in ["", ".", "..", "-x", "_x", "a/b", "a b", "a:b", "ä", "a\n"] {
+        for text in [
+            "", ".", "..", "-x", "_x", "a/b", "a b", "a:b", "ä", "a\n", "nbd0", "nbd15",
+        ] {
             assert!(text.parse::<Name>().is_err(), "{text:?}");
         }
         assert!("a".repeat(65).parse::<Name>().is_err());

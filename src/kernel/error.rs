@@ -61,12 +61,15 @@ pub enum Error {
     /// The export cannot be a device.
     #[error(transparent)]
     Geometry(#[from] geometry::Error),
-    /// Something holds the device that no process shows.
-    #[error(
-        "/dev/nbd{0} is held by something that no process shows: a mount namespace kept by a \
-         file, or the kernel itself"
-    )]
-    Claimed(u32),
+    /// A job in a child process failed; it said why.
+    #[error("{0}")]
+    Device(String),
+    /// Every link of the device was closed.
+    #[error("the server closed the connection")]
+    LinkLost,
+    /// The user asked for it to end.
+    #[error("interrupted")]
+    Interrupted,
 }
 
 impl Error {

@@ -84,7 +84,7 @@ impl Geometry {
     ///
     /// # Errors
     ///
-    /// See [`Error`].
+    /// See [`enum@Error`].
     pub fn new(export: &Export, block_size: Option<u32>, read_only: bool) -> Result<Self, Error> {
         let sizes = export.block_sizes;
         let block_size = logical_block_size(sizes, block_size)?;

@@ -94,16 +94,24 @@ impl Holder {
     }
 }
 
-/// Everything that uses a device or a partition of it, but this process.
+/// Everything that uses a device or a partition of it.
 #[must_use]
 pub fn of(device: &Device) -> Vec<Holder> {
+    of_others(device, 0)
+}
+
+/// The same but what one process has open.
+#[must_use]
+pub(super) fn of_others(device: &Device, except: u32) -> Vec<Holder> {
     let nodes = device.nodes();
     let mut holders = stacked(&nodes);
     holders.extend(swaps(&nodes));
     let mut seen_namespaces = HashSet::new();
     for process in processes() {
         holders.extend(mounts(&nodes, &process, &mut seen_namespaces));
-        holders.extend(opens(&nodes, &process));
+        if process.pid != except {
+            holders.extend(opens(&nodes, &process));
+        }
     }
     holders.sort();
     holders.dedup();
@@ -220,9 +228,6 @@ fn mount_source(line: &str) -> Option<&str> {
 }
 
 fn opens(nodes: &[Node], entry: &Entry) -> Vec<Holder> {
-    if entry.pid == std::process::id() {
-        return Vec::new();
-    }
     let fds = fs::read_dir(entry.dir.join("fd")).into_iter().flatten();
     fds.flatten()
         .filter_map(|fd| node_at(nodes, &fd.path()))

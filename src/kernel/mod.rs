@@ -3,11 +3,12 @@
 //! What the driver does with it is `drivers/block/nbd.c`; comments name its
 //! functions. It must not know what a session is or who wants a device: it takes
 //! sockets that are proven compact ([`crate::proto::Compact`]) and numbers.
-//! `neli` stays in this module. Nothing here opens a device but
-//! [`claim`] and [`probe`], and only while its link is expected to live: an open
-//! can wait for the server.
+//! `neli` stays in this module. Nothing here opens a device but `probe` and
+//! `release`, and only while its link is expected to live: an open can wait for
+//! the server. Both do so in a process of their own (`child`).
 
-mod claim;
+mod child;
+mod cut;
 pub mod environment;
 mod error;
 mod exchange;
@@ -18,21 +19,41 @@ pub mod holders;
 mod index;
 mod link_deaths;
 mod netlink;
+mod node;
 mod patience;
 mod probe;
 mod queue;
+mod release;
 mod socket;
 mod sys;
 mod sysfs;
+mod tcp_table;
 
-pub use claim::Claim;
+pub use child::{VERB as ON_DEVICE, Verdict};
+pub use cut::{Cut, cut};
 pub use error::Error;
 pub use index::free_indices;
 pub use link_deaths::LinkDeaths;
 pub use netlink::{Connect, DeviceStatus, Netlink, Reconfigure, Taken};
 pub use patience::give_up;
-pub use probe::wait_readable as wait_until_readable;
+pub use probe::wait_until_readable;
 pub use queue::{QueueSettings, SavedQueue};
+pub use release::release;
 pub use socket::KernelSocket;
 pub use sys::has_sys_admin;
 pub use sysfs::{Device, devices};
+pub use tcp_table::{TcpEntry, network_namespace, tcp_entry};
+
+/// Runs a job of [`ON_DEVICE`] in this process: what a child does.
+///
+/// # Errors
+///
+/// What the job met.
+pub fn on_device(job: &str, device: &Device) -> Result<Verdict, Error> {
+    match job {
+        probe::JOB => probe::here(device).map(|()| Verdict::Done),
+        release::JOB => release::here(device, false),
+        release::DEAD_JOB => release::here(device, true),
+        _ => Err(Error::Device(format!("there is no job \"{job}\""))),
+    }
+}

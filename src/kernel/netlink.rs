@@ -187,6 +187,29 @@ impl Netlink {
         .map(drop)
     }
 
+    /// Has the driver disconnect the device when its last user closes it, or not
+    /// (`NBD_CFLAG_DISCONNECT_ON_CLOSE`).
+    ///
+    /// # Errors
+    ///
+    /// As any command.
+    pub fn disconnect_on_close(&self, index: u32, backend: &str, yes: bool) -> Result<(), Error> {
+        const DISCONNECT_ON_CLOSE: u64 = 1 << 1;
+        let backend = backend.to_owned();
+        self.command(Command::Reconfigure, index, move || {
+            let flags = if yes { DISCONNECT_ON_CLOSE } else { 0 };
+            let attributes = [
+                attribute(NbdAttribute::Index, index)?,
+                attribute(NbdAttribute::BackendIdentifier, backend.as_str())?,
+                attribute(NbdAttribute::ClientFlags, flags)?,
+            ];
+            let message =
+                family::message(NbdCommand::Reconfigure, attributes.into_iter().collect())?;
+            Ok((message, ()))
+        })
+        .map(drop)
+    }
+
     /// Replaces one dead connection, and tells whether the driver took it: it
     /// answers with success either way (`nbd_genl_reconfigure`). The proof is a
     /// second item that is no socket: the driver gets to it, and fails, only

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 
 use super::error::Error;
+use super::sys;
 use crate::proto::Compact;
 
 /// A duplicate of a socket that the driver has or gets. The driver holds a
@@ -39,6 +40,12 @@ impl KernelSocket {
     pub fn shut_down(&self) {
         // It may be shut down already.
         let _ = shutdown(self.0.as_raw_fd(), Shutdown::Both);
+    }
+
+    /// Whether the other side has closed.
+    #[must_use]
+    pub fn is_hung_up(&self) -> bool {
+        sys::is_hung_up(&*self.0)
     }
 
     /// The socket's inode, by which /proc/net shows it.

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::fs;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -16,6 +16,18 @@ pub(super) fn wait_readable(owner: &impl AsRawFd, wait: Duration) -> nix::Result
     let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
     let timeout = PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX);
     Ok(poll(&mut fds, timeout)? > 0)
+}
+
+/// Whether the other side of a stream socket has closed it.
+pub(super) fn is_hung_up(socket: &impl AsFd) -> bool {
+    // The driver answers the end of the stream by shutting the socket down.
+    let hung_up = PollFlags::POLLHUP | PollFlags::POLLERR;
+    let mut fds = [PollFd::new(socket.as_fd(), hung_up)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok()
+        && fds
+            .first()
+            .and_then(PollFd::revents)
+            .is_some_and(|events| events.intersects(hung_up))
 }
 
 /// Whether this process has CAP_SYS_ADMIN in effect, which every command but

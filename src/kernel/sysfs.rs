@@ -125,14 +125,15 @@ impl Device {
             .sum()
     }
 
-    /// Waits until nothing of it is configured any more.
+    /// Waits until what has this identifier is configured no more; another
+    /// configuration of the same device is not waited for.
     ///
     /// # Errors
     ///
     /// [`Error::Stuck`] when something still holds it after `allowed`.
-    pub fn wait_until_free(&self, allowed: Duration) -> Result<(), Error> {
+    pub fn wait_until_free(&self, backend: &str, allowed: Duration) -> Result<(), Error> {
         let until = Instant::now() + allowed;
-        while self.is_configured() {
+        while self.is_configured() && self.backend().unwrap_or_default() == backend {
             if Instant::now() >= until {
                 return Err(Error::Stuck {
                     what: format!("the disconnect of {}", self.path().display()),

@@ -7,23 +7,26 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::error::Error;
+use super::interrupt::Interrupt;
 use super::lookup::{by_name, foreign_owner};
+use super::reconcile::{reconcile, reconcile_one};
 use super::runtime::{Link, Runtime, State, index_lock};
-use super::sockets;
+use super::status::{DeviceState, report};
 use crate::config::{BackendIdentifier, Settings};
 use crate::kernel::geometry::Geometry;
 use crate::kernel::{
-    self, Connect, Device, KernelSocket, Netlink, QueueSettings, SavedQueue, free_indices,
+    self, Connect, Device, KernelSocket, Netlink, QueueSettings, SavedQueue, free_indices, holders,
     wait_until_readable,
 };
 use crate::session::{Deadline, Session, open_each};
+use crate::uri::Endpoint;
 
 /// What a command of the kernel's may take. They are done in milliseconds; one
 /// that waits for a full send buffer or another's freeze is not coming back.
 pub(super) const KERNEL_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long to wait for whoever holds a lock: longer than attach's own
-/// deadlines together, and 24 attaches at once take their turns within it.
+/// How long to wait for whoever holds a lock. An attach holds that of the index
+/// for the time of one CONNECT; 24 at once take their turns within it.
 const LOCK_DEADLINE: Duration = Duration::from_secs(60);
 
 /// How long a free device may be held open by udev, which looks at each after
@@ -45,63 +48,33 @@ pub struct Attached {
 ///
 /// # Errors
 ///
-/// See [`Error`]; nothing is left behind.
+/// See [`enum@Error`]; nothing is left behind.
 pub fn attach(settings: &Settings) -> Result<Attached, Error> {
     if !kernel::has_sys_admin() {
         return Err(kernel::Error::NoRight.into());
     }
     let netlink = Netlink::open(KERNEL_DEADLINE)?;
-    let identifier = BackendIdentifier::new(&settings.name, &settings.uri);
     let runtime = Runtime::of(&settings.name);
     let _lock = runtime.lock(LOCK_DEADLINE)?;
-    if let Some((device, found)) = by_name(&settings.name)? {
-        return already(settings, device, &found, &identifier);
-    }
-    let attached = Bringing {
+    let bringing = Bringing {
         settings,
         netlink: &netlink,
-        identifier,
+        identifier: BackendIdentifier::new(&settings.name, &settings.uri),
         runtime: &runtime,
+    };
+    match by_name(&settings.name)? {
+        Some((device, found)) => bringing.already(device, &found),
+        None => {
+            let attached = bringing.bring_up();
+            if attached.is_err() {
+                // The lock made the folder; a state in it tells of something
+                // that could not be undone.
+                reconcile_one(&runtime);
+                runtime.tidy();
+            }
+            attached
+        }
     }
-    .bring_up();
-    if attached.is_err() {
-        // The folder was made for the lock.
-        runtime.remove()?;
-    }
-    attached
-}
-
-/// Idempotence: what is attached as asked is a success.
-fn already(
-    settings: &Settings,
-    device: Device,
-    found: &BackendIdentifier,
-    wanted: &BackendIdentifier,
-) -> Result<Attached, Error> {
-    let path = device.path().display().to_string();
-    if found != wanted {
-        return Err(Error::NameTaken {
-            name: settings.name.clone(),
-            device: path,
-        });
-    }
-    if settings.read_only && !device.is_read_only() {
-        return Err(Error::Differs {
-            device: path,
-            difference: "for writing",
-        });
-    }
-    if settings.device.is_some_and(|index| index != device.index()) {
-        return Err(Error::Differs {
-            device: path,
-            difference: "which is not the one asked for",
-        });
-    }
-    Ok(Attached {
-        device,
-        already: true,
-        warnings: Vec::new(),
-    })
 }
 
 struct Bringing<'a> {
@@ -119,28 +92,151 @@ struct Links {
 }
 
 impl Bringing<'_> {
+    /// Idempotence: what is attached as asked is a success.
+    fn already(&self, device: Device, found: &BackendIdentifier) -> Result<Attached, Error> {
+        let settings = self.settings;
+        let path = device.path().display().to_string();
+        let differs = |difference| {
+            Err(Error::Differs {
+                device: path.clone(),
+                difference,
+            })
+        };
+        if *found != self.identifier {
+            return Err(Error::NameTaken {
+                name: settings.name.clone(),
+                device: path,
+            });
+        }
+        if device.size() == 0 {
+            return Err(Error::Leaving {
+                holders: holders::of(&device),
+                device: path,
+            });
+        }
+        if settings.read_only && !device.is_read_only() {
+            return differs("for writing");
+        }
+        if settings.device.is_some_and(|index| index != device.index()) {
+            return differs("which is not the one asked for");
+        }
+        if report(&device, found).state == DeviceState::Dead {
+            return Err(Error::Dead(path));
+        }
+        let state = self.runtime.load();
+        let warnings = self.differences(state.as_ref());
+        if !state.as_ref().is_some_and(|state| state.usable) {
+            self.finish_anothers(&device, state)?;
+        }
+        Ok(Attached {
+            device,
+            already: true,
+            warnings,
+        })
+    }
+
+    /// What was asked and stays as it is.
+    fn differences(&self, state: Option<&State>) -> Vec<String> {
+        let Some(state) = state else {
+            return vec![
+                "what it was attached with is not known: /run/nbdctl has lost it".to_owned(),
+            ];
+        };
+        let settings = self.settings;
+        let mut warnings = Vec::new();
+        let mut keeps =
+            |what: &str| warnings.push(format!("it is attached already, and keeps {what}"));
+        let connections = state.links.len();
+        if usize::try_from(settings.connections.get()) != Ok(connections) {
+            keeps(&format!("its connections ({connections})"));
+        }
+        if settings.dead_timeout.kernel_seconds() != state.dead_timeout {
+            keeps(&format!("its dead timeout ({} s)", state.dead_timeout));
+        }
+        if settings
+            .block_size
+            .is_some_and(|size| size.bytes() != state.block_size)
+        {
+            keeps(&format!("its block size ({})", state.block_size));
+        }
+        warnings
+    }
+
+    /// Whoever attached it was killed before it was done.
+    fn finish_anothers(&self, device: &Device, state: Option<State>) -> Result<(), Error> {
+        let interrupt = Interrupt::hold();
+        let queue = QueueSettings {
+            io_timeout: self.settings.io_timeout(),
+            max_sectors_kb: state.as_ref().map_or(128, |state| state.max_sectors_kb),
+        };
+        queue.finish(device, KERNEL_DEADLINE)?;
+        wait_until_readable(device, self.settings.connect_timeout, || {
+            interrupt.came().then_some(kernel::Error::Interrupted)
+        })?;
+        match state {
+            Some(state) => self.runtime.store(&State {
+                usable: true,
+                ..state
+            }),
+            None => Ok(()),
+        }
+    }
+
     fn bring_up(&self) -> Result<Attached, Error> {
         let links = self.open_links()?;
+        let interrupt = Interrupt::hold();
         let queue = QueueSettings {
             io_timeout: self.settings.io_timeout(),
             max_sectors_kb: links.geometry.max_sectors_kb,
         };
         let (device, saved) = self.connect(&links, queue)?;
-        let usable = queue
-            .finish(&device, KERNEL_DEADLINE)
-            .and_then(|()| wait_until_readable(&device, self.settings.connect_timeout));
-        if let Err(error) = usable {
-            self.abandon(&device, &links, &saved);
-            return Err(Error::Unreadable {
+        match self.make_usable(&device, &links, queue, saved, &interrupt) {
+            Ok(()) => Ok(Attached {
+                warnings: warnings(&links.geometry),
+                device,
+                already: false,
+            }),
+            Err(Error::Kernel(error)) => Err(Error::Unusable {
                 device: device.path().display().to_string(),
                 error,
-            });
+                left: self.abandon(&device, &links).err().map(Box::new),
+            }),
+            Err(error) => {
+                if let Err(left) = self.abandon(&device, &links) {
+                    tracing::warn!("{} is left attached: {left}", device.path().display());
+                }
+                Err(error)
+            }
         }
-        Ok(Attached {
-            warnings: warnings(&links.geometry),
-            device,
-            already: false,
-        })
+    }
+
+    /// From CONNECT to what can be announced.
+    fn make_usable(
+        &self,
+        device: &Device,
+        links: &Links,
+        queue: QueueSettings,
+        saved: SavedQueue,
+        interrupt: &Interrupt,
+    ) -> Result<(), Error> {
+        // CONNECT may have made the device: what it has now is what it had then.
+        let saved = if saved == SavedQueue::default() {
+            SavedQueue::of(device)
+        } else {
+            saved
+        };
+        let mut state = self.state(device, links, &saved);
+        self.runtime.store(&state)?;
+        queue.finish(device, KERNEL_DEADLINE)?;
+        wait_until_readable(device, self.settings.connect_timeout, || {
+            if interrupt.came() {
+                return Some(kernel::Error::Interrupted);
+            }
+            let lost = links.sockets.iter().all(KernelSocket::is_hung_up);
+            lost.then_some(kernel::Error::LinkLost)
+        })?;
+        state.usable = true;
+        self.runtime.store(&state)
     }
 
     /// Opens every connection, side by side, and makes sure that they lead to one
@@ -183,6 +279,7 @@ impl Bringing<'_> {
             let socket = KernelSocket::from(compact);
             links.push(Link {
                 peer,
+                tcp: matches!(self.settings.uri.endpoint(), Endpoint::Tcp { .. }),
                 inode: socket.inode(),
             });
             sockets.push(socket);
@@ -197,6 +294,8 @@ impl Bringing<'_> {
     /// Takes an index and connects it, trying the next where another was faster.
     fn connect(&self, links: &Links, queue: QueueSettings) -> Result<(Device, SavedQueue), Error> {
         let _turn = index_lock(LOCK_DEADLINE)?;
+        reconcile_one(self.runtime);
+        reconcile();
         let until = Instant::now() + BUSY_DEADLINE;
         loop {
             let mut last = None;
@@ -257,22 +356,16 @@ impl Bringing<'_> {
                 sockets: links.sockets.clone(),
             })
         });
-        match connected {
-            Ok(()) if saved == SavedQueue::default() => self.made(device, links),
-            Ok(()) => Ok(saved),
-            Err(error) => {
-                if device.exists() && !device.is_configured() {
-                    saved.restore(device, KERNEL_DEADLINE)?;
+        if let Err(error) = connected {
+            // Also where another program has it by now: its requests are not to
+            // have our time-out.
+            if device.exists() {
+                if let Err(left) = saved.restore(device, KERNEL_DEADLINE) {
+                    tracing::warn!("{}: {left}", device.path().display());
                 }
-                Err(error.into())
             }
+            return Err(error.into());
         }
-    }
-
-    /// CONNECT made the device, so what it has now is what it had before.
-    fn made(&self, device: &Device, links: &Links) -> Result<SavedQueue, Error> {
-        let saved = SavedQueue::of(device);
-        self.runtime.store(&self.state(device, links, &saved))?;
         Ok(saved)
     }
 
@@ -286,25 +379,26 @@ impl Bringing<'_> {
             index: device.index(),
             backend_identifier: self.identifier.to_string(),
             dead_timeout: self.settings.dead_timeout.kernel_seconds(),
+            block_size: links.geometry.block_size,
+            max_sectors_kb: links.geometry.max_sectors_kb,
+            usable: false,
             saved_queue: saved.clone(),
             links: links.links.clone(),
-            network_namespace: sockets::network_namespace(),
+            network_namespace: kernel::network_namespace(),
             since,
         }
     }
 
     /// Takes down what turned out to be of no use. The links are shut down
     /// first, or DISCONNECT could wait for a server that reads nothing.
-    fn abandon(&self, device: &Device, links: &Links, saved: &SavedQueue) {
+    fn abandon(&self, device: &Device, links: &Links) -> Result<(), kernel::Error> {
         links.sockets.iter().for_each(KernelSocket::shut_down);
-        let undone = self
-            .netlink
-            .disconnect(device.index())
-            .and_then(|()| device.wait_until_free(KERNEL_DEADLINE))
-            .and_then(|()| saved.restore(device, KERNEL_DEADLINE));
-        if let Err(error) = undone {
-            tracing::warn!("{}: {error}", device.path().display());
+        self.netlink.disconnect(device.index())?;
+        device.wait_until_free(&self.identifier.to_string(), KERNEL_DEADLINE)?;
+        if let Ok(_turn) = index_lock(LOCK_DEADLINE) {
+            reconcile_one(self.runtime);
         }
+        Ok(())
     }
 }
 

@@ -6,16 +6,24 @@ use std::time::{Duration, Instant};
 use super::attach::KERNEL_DEADLINE;
 use super::error::Error;
 use super::lookup::{Target, foreign_owner};
-use super::runtime::Runtime;
+use super::reconcile::{reconcile, reconcile_one};
+use super::runtime::{Runtime, index_lock};
+use super::status::{DeviceState, report};
 use crate::config::BackendIdentifier;
-use crate::kernel::holders::{self, Holder};
-use crate::kernel::{self, Claim, Device, Netlink, SavedQueue};
+use crate::kernel::holders;
+use crate::kernel::{self, Cut, Device, Netlink, SavedQueue, Verdict, cut, release};
 
-/// Longer than one attach of the same name may take.
+/// How long another attach or detach is waited for.
 const LOCK_DEADLINE: Duration = Duration::from_secs(30);
 
 /// udev opens a device for a moment after every event; that is not a use.
 const UDEV_DEADLINE: Duration = Duration::from_secs(3);
+
+/// What was written goes to the server first.
+const RELEASE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A device that was disconnected goes at once, unless it is held.
+const GONE: Duration = Duration::from_secs(2);
 
 /// A device that is detached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,50 +42,87 @@ pub struct Detached {
 ///
 /// # Errors
 ///
-/// See [`Error`].
+/// See [`enum@Error`].
 pub fn detach(target: &Target, force: bool) -> Result<Detached, Error> {
     if !kernel::has_sys_admin() {
         return Err(kernel::Error::NoRight.into());
     }
     let netlink = Netlink::open(KERNEL_DEADLINE)?;
-    let (device, identifier) = target.find()?;
-    if identifier.is_none() && !force {
-        return Err(Error::Foreign {
-            device: device.path().display().to_string(),
+    let (device, identifier) = match target.find() {
+        Ok(found) => found,
+        Err(error) => {
+            // What an earlier one had to leave may be free by now.
+            if let Ok(_turn) = index_lock(LOCK_DEADLINE) {
+                reconcile();
+            }
+            return Err(error);
+        }
+    };
+    match identifier {
+        Some(identifier) => ours(target, device, &identifier, force, &netlink),
+        None if force => foreign(device, &netlink),
+        None => Err(Error::Foreign {
             by: foreign_owner(&device),
-        });
-    }
-    let runtime = identifier.as_ref().map(|found| Runtime::of(found.name()));
-    let _lock = runtime
-        .as_ref()
-        .map(|runtime| runtime.lock(LOCK_DEADLINE))
-        .transpose()?;
-    still_the_same(target, &device, identifier.as_ref())?;
-    let claim = (!force).then(|| claim(&device)).transpose()?;
-    netlink.disconnect(device.index())?;
-    if let Some(claim) = claim {
-        claim.release(KERNEL_DEADLINE)?;
-    }
-    if device.wait_until_free(Duration::from_secs(2)).is_err() {
-        return Err(Error::Lingers {
-            holders: holders::of(&device),
             device: device.path().display().to_string(),
-        });
+        }),
     }
+}
+
+fn ours(
+    target: &Target,
+    device: Device,
+    identifier: &BackendIdentifier,
+    force: bool,
+    netlink: &Netlink,
+) -> Result<Detached, Error> {
+    let runtime = Runtime::of(identifier.name());
+    let _lock = runtime.lock(LOCK_DEADLINE)?;
+    // Between the look-up and the lock, another detach and attach may have
+    // passed. And until the queue is put back, nobody may take the index.
+    let known = runtime.load().is_some();
+    let result = still_the_same(target, &device, identifier).and_then(|()| {
+        if force {
+            let _turn = index_lock(LOCK_DEADLINE)?;
+            disconnect(&device, &runtime, netlink)?;
+            gone(&device, &identifier.to_string())?;
+            put_back(&device, &runtime, known);
+        } else {
+            free(&device, identifier)?;
+            let _turn = index_lock(LOCK_DEADLINE)?;
+            put_back(&device, &runtime, known);
+        }
+        Ok(())
+    });
+    runtime.tidy();
+    let mut warnings = Vec::new();
+    if !known {
+        warnings.push(
+            "its queue's earlier settings are not known, as /run/nbdctl has lost them: \
+             io_timeout is back to 30 s, max_sectors_kb and read_ahead_kb stay as they are"
+                .to_owned(),
+        );
+    }
+    result.map(|()| Detached { device, warnings })
+}
+
+/// Another program's, by force: all that is known of it is its index.
+fn foreign(device: Device, netlink: &Netlink) -> Result<Detached, Error> {
+    let backend = device.backend().unwrap_or_default();
+    netlink.disconnect(device.index())?;
+    gone(&device, &backend)?;
     Ok(Detached {
-        warnings: clean_up(&device, runtime.as_ref())?,
         device,
+        warnings: Vec::new(),
     })
 }
 
-/// Between the look-up and the lock, another detach and attach may have passed.
 fn still_the_same(
     target: &Target,
     device: &Device,
-    identifier: Option<&BackendIdentifier>,
+    identifier: &BackendIdentifier,
 ) -> Result<(), Error> {
     let (found, now) = target.find()?;
-    if found == *device && now.as_ref() == identifier {
+    if found == *device && now.as_ref() == Some(identifier) {
         return Ok(());
     }
     Err(Error::NotAttached(format!(
@@ -86,39 +131,69 @@ fn still_the_same(
     )))
 }
 
-/// Finds that nobody uses it, and keeps it so.
-fn claim(device: &Device) -> Result<Claim, Error> {
+/// Takes down a device that nobody uses; the kernel has the last word on that.
+fn free(device: &Device, identifier: &BackendIdentifier) -> Result<(), Error> {
+    let dead = report(device, identifier).state == DeviceState::Dead;
     let until = Instant::now() + UDEV_DEADLINE;
     loop {
         let holders = holders::of(device);
-        if holders.is_empty() {
-            match Claim::take(device, KERNEL_DEADLINE) {
-                // Somebody was faster; look again who that is.
-                Err(kernel::Error::Claimed(_)) if !holders::of(device).is_empty() => continue,
-                result => return Ok(result?),
-            }
+        let users = holders.iter().any(|holder| !holder.is_udev());
+        if holders.is_empty() && release(device, dead, RELEASE_DEADLINE)? == Verdict::Done {
+            return Ok(());
         }
-        if !holders.iter().all(Holder::is_udev) || Instant::now() >= until {
+        if users || Instant::now() >= until {
             return Err(Error::InUse {
                 device: device.path().display().to_string(),
                 holders,
             });
         }
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep(Duration::from_millis(100));
     }
 }
 
-/// Puts the queue back and removes what /run holds. It is detached by now, so
-/// what fails here is worth a warning only.
-fn clean_up(device: &Device, runtime: Option<&Runtime>) -> Result<Vec<String>, Error> {
-    let saved = runtime
-        .and_then(Runtime::load)
-        .filter(|state| state.index == device.index())
-        .map_or_else(SavedQueue::default, |state| state.saved_queue);
-    let mut warnings = Vec::new();
-    if let Err(error) = saved.restore(device, KERNEL_DEADLINE) {
-        warnings.push(format!("the queue's settings were not put back: {error}"));
+/// By force: the links are cut first, as the farewell to a server that reads
+/// nothing would stop all of generic netlink.
+fn disconnect(device: &Device, runtime: &Runtime, netlink: &Netlink) -> Result<(), Error> {
+    let links = runtime.load().map_or_else(Vec::new, |state| state.links);
+    for inode in links
+        .iter()
+        .filter(|link| link.tcp)
+        .filter_map(|link| link.inode)
+    {
+        match cut(inode) {
+            Ok(Cut::Unable(waiting)) if waiting > 0 && device.in_flight() != Some(0) => {
+                return Err(Error::WouldFreeze {
+                    device: device.path().display().to_string(),
+                });
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!("the connection was not cut: {error}"),
+        }
     }
-    runtime.map_or(Ok(()), Runtime::remove)?;
-    Ok(warnings)
+    Ok(netlink.disconnect(device.index())?)
+}
+
+fn gone(device: &Device, backend: &str) -> Result<(), Error> {
+    device
+        .wait_until_free(backend, GONE)
+        .map_err(|_| Error::Lingers {
+            holders: holders::of(device),
+            device: device.path().display().to_string(),
+        })
+}
+
+/// Puts the queue back and removes what /run holds, under the lock that keeps
+/// others from taking the index meanwhile.
+fn put_back(device: &Device, runtime: &Runtime, known: bool) {
+    if known {
+        return reconcile_one(runtime);
+    }
+    if !device.is_configured() {
+        if let Err(error) = SavedQueue::default().restore(device, KERNEL_DEADLINE) {
+            tracing::warn!("{}: {error}", device.path().display());
+        }
+    }
+    if let Err(error) = runtime.clear() {
+        tracing::warn!("{error}");
+    }
 }

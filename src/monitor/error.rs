@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -25,6 +26,14 @@ pub enum Error {
         path: PathBuf,
         /// How.
         error: io::Error,
+    },
+    /// Another nbdctl is at it.
+    #[error("{holder} did not finish within {} s: try again, or see what it waits for", .allowed.as_secs())]
+    Locked {
+        /// What it works on.
+        holder: String,
+        /// How long it was waited for.
+        allowed: Duration,
     },
     /// Nothing is attached under this name or at this device.
     #[error("{0} is not attached: nbdctl status lists what is")]
@@ -76,13 +85,39 @@ pub enum Error {
     /// The session speaks what the kernel does not.
     #[error("the session agreed on {0} headers, which the kernel's driver cannot speak")]
     NotCompact(&'static str),
-    /// It was attached, but cannot be read.
-    #[error("{device} was attached but cannot be read, and was detached again: {error}")]
-    Unreadable {
+    /// It was attached, but cannot be used.
+    #[error("{device} was attached but cannot be used, and {}: {error}", undone(.left))]
+    Unusable {
         /// The device.
         device: String,
         /// Why.
         error: kernel::Error,
+        /// Why it could not be detached again.
+        left: Option<Box<kernel::Error>>,
+    },
+    /// It is attached, but its links are dead.
+    #[error(
+        "{0} is attached already, but its link to the server is dead: when the server is back, \
+         nbdctl detach --force, then attach again"
+    )]
+    Dead(String),
+    /// It is attached, but on its way out.
+    #[error("{device} was disconnected and is held by what still uses it: {}", list(.holders))]
+    Leaving {
+        /// The device.
+        device: String,
+        /// Who that is.
+        holders: Vec<Holder>,
+    },
+    /// DISCONNECT could stop all of generic netlink.
+    #[error(
+        "{device} cannot be detached now: its server takes no data, and this kernel cannot cut \
+         the connection, so that to disconnect would stop network configuration on the whole \
+         machine until the server reads or dies: end the server, or wait"
+    )]
+    WouldFreeze {
+        /// The device.
+        device: String,
     },
     /// It is in use.
     #[error("{device} is in use: {}; let go of it first, or use --force", list(.holders))]
@@ -113,11 +148,20 @@ pub enum Error {
     },
 }
 
+fn undone(left: &Option<Box<kernel::Error>>) -> String {
+    match left {
+        None => "was detached again".to_owned(),
+        Some(error) => format!("could not be detached again ({error})"),
+    }
+}
+
 fn list(holders: &[Holder]) -> String {
     /// More would not be read.
     const MAX: usize = 8;
     if holders.is_empty() {
-        return "no process shows why".to_owned();
+        return "no process shows by whom; a mount namespace kept by a file, another PID \
+                namespace, or the kernel itself"
+            .to_owned();
     }
     let mut shown: Vec<_> = holders.iter().take(MAX).map(ToString::to_string).collect();
     if holders.len() > MAX {

@@ -10,9 +10,10 @@ mod attach;
 mod detach;
 mod doctor;
 mod error;
+mod interrupt;
 mod lookup;
+mod reconcile;
 mod runtime;
-mod sockets;
 mod status;
 
 pub use attach::{Attached, attach};

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Error;
 use crate::config::Name;
-use crate::kernel::{self, SavedQueue};
+use crate::kernel::SavedQueue;
 
 const ROOT: &str = "/run/nbdctl";
 
@@ -33,6 +33,10 @@ pub(super) struct State {
     pub(super) index: u32,
     pub(super) backend_identifier: String,
     pub(super) dead_timeout: u64,
+    pub(super) block_size: u32,
+    pub(super) max_sectors_kb: u32,
+    /// It was announced: its queue is set, and it could be read.
+    pub(super) usable: bool,
     /// What detach puts back.
     pub(super) saved_queue: SavedQueue,
     pub(super) links: Vec<Link>,
@@ -47,6 +51,8 @@ pub(super) struct State {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Link {
     pub(super) peer: String,
+    /// Or a Unix socket.
+    pub(super) tcp: bool,
     /// The socket's inode.
     pub(super) inode: Option<u64>,
 }
@@ -57,7 +63,11 @@ impl State {
 
 /// Where the lock for choosing an index is.
 pub(super) fn index_lock(allowed: Duration) -> Result<Lock, Error> {
-    Lock::take(PathBuf::from(ROOT), "another attach", allowed)
+    Lock::take(
+        PathBuf::from(ROOT),
+        "another attach or detach, which holds /run/nbdctl,",
+        allowed,
+    )
 }
 
 /// The folder of a NAME.
@@ -73,9 +83,32 @@ impl Runtime {
         }
     }
 
+    /// Those of every NAME that has one.
+    pub(super) fn all() -> Vec<Self> {
+        let folders = fs::read_dir(ROOT).into_iter().flatten().flatten();
+        folders
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .map(|name| Self::of(&name))
+            .collect()
+    }
+
+    /// The lock if nobody has it.
+    pub(super) fn try_lock(&self) -> Option<Lock> {
+        self.folder
+            .exists()
+            .then(|| Lock::attempt(&self.folder).ok().flatten())
+            .flatten()
+    }
+
+    /// Removes the folder where nothing is in it, as a lock makes it. The lock
+    /// stays good for its holder, and nobody else gets it (`Lock::take` looks).
+    pub(super) fn tidy(&self) {
+        let _ = fs::remove_dir(&self.folder);
+    }
+
     /// One attach, detach or monitor of a NAME at a time.
     pub(super) fn lock(&self, allowed: Duration) -> Result<Lock, Error> {
-        let what = format!("another nbdctl, which holds {}", self.folder.display());
+        let what = format!("another nbdctl, which holds {},", self.folder.display());
         Lock::take(self.folder.clone(), &what, allowed)
     }
 
@@ -113,15 +146,17 @@ impl Runtime {
             .map_err(runtime(&path))
     }
 
-    /// Removes everything, the folder included; the lock on it stays good for
-    /// its holder, and nobody else gets it (`Lock::take` looks).
-    pub(super) fn remove(&self) -> Result<(), Error> {
-        match fs::remove_dir_all(&self.folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(runtime(&self.folder)(error))
+    /// Removes what is in the folder; [`Runtime::tidy`] removes that.
+    pub(super) fn clear(&self) -> Result<(), Error> {
+        for path in [self.file(), self.folder.join("state.json.new")] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(runtime(&path)(error));
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 }
 
@@ -145,11 +180,10 @@ impl Lock {
                 return Ok(lock);
             }
             if Instant::now() >= until {
-                return Err(kernel::Error::Stuck {
-                    what: holder.to_owned(),
+                return Err(Error::Locked {
+                    holder: holder.to_owned(),
                     allowed,
-                }
-                .into());
+                });
             }
             thread::sleep(Duration::from_millis(20));
         }
@@ -157,9 +191,10 @@ impl Lock {
 
     /// `None` while another has it, or has just removed the folder.
     fn attempt(folder: &Path) -> io::Result<Option<Self>> {
+        // Nobody else may open it: whoever can open a folder can lock it.
         DirBuilder::new()
             .recursive(true)
-            .mode(0o755)
+            .mode(0o700)
             .create(folder)?;
         let file = match File::open(folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -187,6 +222,9 @@ mod tests {
             index: 3,
             backend_identifier: "nbdctl1:h-x:0".to_owned(),
             dead_timeout: 600,
+            block_size: 512,
+            max_sectors_kb: 1280,
+            usable: true,
             saved_queue: SavedQueue::default(),
             links: Vec::new(),
             network_namespace: None,
@@ -232,10 +270,7 @@ mod tests {
         let short = Duration::from_millis(60);
         let first = Lock::take(folder.clone(), "us", short).unwrap();
         let refused = Lock::take(folder.clone(), "us", short).unwrap_err();
-        assert!(matches!(
-            refused,
-            Error::Kernel(kernel::Error::Stuck { .. })
-        ));
+        assert!(matches!(refused, Error::Locked { .. }));
         fs::remove_dir(&folder).unwrap();
         // The next one makes the folder anew and locks that.
         let second = Lock::take(folder.clone(), "us", short).unwrap();

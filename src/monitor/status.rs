@@ -1,13 +1,10 @@
 //! How an attached device is, as `nbdctl status` tells it.
 
-use std::path::Path;
-
 use serde::Serialize;
 
 use super::runtime::{Runtime, State};
-use super::sockets;
 use crate::config::BackendIdentifier;
-use crate::kernel::Device;
+use crate::kernel::{self, Device};
 
 /// One device. The names of the fields, and of the states, are a contract with
 /// whoever reads the JSON; more may be added.
@@ -120,19 +117,20 @@ pub fn report(device: &Device, identifier: &BackendIdentifier) -> Report {
 }
 
 fn connections(state: &State) -> Vec<Connection> {
-    let namespace = state.network_namespace;
+    let here = kernel::network_namespace();
+    let visible = here.is_some() && here == state.network_namespace;
     state
         .links
         .iter()
-        .map(|link| {
-            let is_tcp = !Path::new(&link.peer).is_absolute() && !link.peer.starts_with('@');
-            Connection {
-                peer: link.peer.clone(),
-                alive: sockets::is_established(link.inode, is_tcp, namespace),
-                rtt_us: None,
-                bytes_sent: None,
-                bytes_received: None,
-            }
+        .map(|link| Connection {
+            peer: link.peer.clone(),
+            alive: link
+                .inode
+                .filter(|_| link.tcp && visible)
+                .map(|inode| kernel::tcp_entry(inode).is_some_and(|entry| entry.established)),
+            rtt_us: None,
+            bytes_sent: None,
+            bytes_received: None,
         })
         .collect()
 }

@@ -22,5 +22,6 @@ mod server;
 mod data;
 mod facts;
 mod holders;
+mod interruptions;
 mod lifecycle;
 mod refusals;

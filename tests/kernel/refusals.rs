@@ -182,7 +182,7 @@ scenario!(
             &[&uri],
             6,
             &[
-                "/dev/nbd0 was attached but cannot be read, and was detached again",
+                "/dev/nbd0 was attached but cannot be used, and was detached again",
                 "the first read of /dev/nbd0 within 10 s",
             ],
         );
@@ -216,10 +216,34 @@ scenario!(real_servers_refuse_as_clearly, |machine| {
         3,
         &["no such export"],
     );
+    let psk = machine.path("psk");
+    std::fs::write(&psk, "alice:0123456789abcdef0123456789abcdef\n").unwrap();
+    let psk = format!("--tls-psk={}", psk.display());
+    let secure = server::nbdkit(&image, 10902, &["--tls=require", &psk], &[]);
+    fails(machine, &[&secure.uri()], 4, &["requires TLS", "disk"]);
+    // An nbd-server that serves another network only.
+    machine.sh(&format!(
+        "echo 192.0.2.0/24 >allowed
+         printf '%s\n' '[generic]' port=10903 listenaddr=127.0.0.1 \
+             '[disk]' exportname={} authfile=$PWD/allowed >closed.conf
+         nbd-server -C closed.conf -p $PWD/closed.pid >/dev/null 2>&1
+         for _ in $(seq 400); do
+             ! (: >/dev/tcp/127.0.0.1/10903) 2>/dev/null || break
+             sleep 0.05
+         done",
+        image.display()
+    ));
+    fails(
+        machine,
+        &["nbd://127.0.0.1:10903/disk"],
+        4,
+        &["does not allow this client", "Access denied"],
+    );
+    machine.sh("kill $(cat closed.pid)");
     // localhost is ::1 first, and qemu-nbd is not there.
     let device = machine.attach(&["nbd://localhost:10900/disk"]);
     machine.detach(&device);
-    drop((qemu, old));
+    drop((qemu, old, secure));
 });
 
 scenario!(a_unix_socket_is_as_good, |machine| {
@@ -249,6 +273,8 @@ scenario!(wrong_usage, |machine| {
         (&["nbd://h/x", "--tls"], "cannot speak TLS"),
         (&["h/x"], "not a URI"),
         (&["nbd+vsock://3/x"], "vsock"),
+        (&["nbd+unix:///x?socket=s"], "path from the root"),
+        (&["nbd://me:secret@h/x"], "no password"),
     ] {
         fails(machine, args, 2, &[piece]);
     }
@@ -258,6 +284,7 @@ scenario!(wrong_usage, |machine| {
         &["nbd://h/x", "--dead-timeout", "0"],
         &["nbd://h/x", "--device", "/dev/sda"],
         &["nbd://h/x", "--name", "../x"],
+        &["nbd://h/x", "--name", "nbd1"],
         &[],
     ] {
         let ran = machine.nbdctl(&[&["attach"], args].concat());
