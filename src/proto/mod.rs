@@ -11,6 +11,7 @@
 //! - `export`: what a server says of an export
 //! - `ask`, `handshake`, `state`, `replies`: from the greeting to what was asked,
 //!   or to a [`Negotiated`] session
+//! - [`transmission`]: requests and replies
 //! - `error`: who is to blame, and for what
 
 mod ask;
@@ -19,10 +20,12 @@ mod error;
 mod export;
 mod handshake;
 mod negotiated;
+#[macro_use]
 mod number;
 mod option_reply;
 mod replies;
 mod state;
+pub mod transmission;
 
 pub use ask::{Ask, MAX_QUERIES};
 pub use error::{Error, Lack, Refusal, Violation};
