@@ -41,6 +41,12 @@ pub(super) enum Verb {
     List(ListArgs),
     /// Show what a server offers for an export
     Info(InfoArgs),
+    /// Show the extents of an export, and what they hold
+    Map(MapArgs),
+    /// Write zeroes to a range of an export
+    Zero(ZeroArgs),
+    /// Discard a range of an export: what it held is lost
+    Discard(RangeArgs),
     /// Find what would keep a device from working, or holds one
     Doctor(DoctorArgs),
     /// Wait on a device in a process of its own (nbdctl runs this)
@@ -130,6 +136,68 @@ pub(super) struct InfoArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub(super) struct MapArgs {
+    /// nbd://HOST[:PORT]/EXPORT, or the /dev/nbdN or NAME of an attached one
+    #[arg(value_name = "URI|DEVICE|NAME")]
+    pub(super) export: String,
+    /// The metadata context
+    #[arg(long, default_value = "base:allocation")]
+    pub(super) context: String,
+    /// List the metadata contexts instead
+    #[arg(long)]
+    pub(super) list_contexts: bool,
+    /// Where to begin, in bytes; suffixes K, M, G, T, P, E are powers of 1024
+    #[arg(long, value_name = "BYTES", default_value = "0", value_parser = bytes)]
+    pub(super) offset: u64,
+    /// How much [default: all from there]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(super) length: Option<u64>,
+    #[command(flatten)]
+    pub(super) timeout: Timeout,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ZeroArgs {
+    #[command(flatten)]
+    pub(super) range: RangeArgs,
+    /// Keep the space allocated
+    #[arg(long)]
+    pub(super) no_hole: bool,
+    /// Only if it is quicker than writing zeroes
+    #[arg(long)]
+    pub(super) fast: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RangeArgs {
+    /// nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH
+    pub(super) uri: String,
+    /// Where to begin, in bytes; suffixes K, M, G, T, P, E are powers of 1024
+    #[arg(long, value_name = "BYTES", default_value = "0", value_parser = bytes)]
+    pub(super) offset: u64,
+    /// How much [default: all from there]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(super) length: Option<u64>,
+    /// Even on an export that is attached here
+    #[arg(long)]
+    pub(super) force: bool,
+    #[command(flatten)]
+    pub(super) timeout: Timeout,
+    /// How long one request may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = clap::value_parser!(u32).range(1..))]
+    request_timeout: u32,
+}
+
+impl RangeArgs {
+    pub(super) fn answer_timeout(&self) -> Duration {
+        Duration::from_secs(self.request_timeout.into())
+    }
+}
+
+#[derive(Debug, clap::Args)]
 pub(super) struct DoctorArgs {
     /// Print JSON
     #[arg(long)]
@@ -164,6 +232,24 @@ impl Timeout {
     }
 }
 
+/// `4096`, `16T`
+fn bytes(text: &str) -> Result<u64, &'static str> {
+    const BAD: &str = "give a number of bytes, like 4096, 512M or 16T";
+    let (digits, shift) = match text.find(|c: char| !c.is_ascii_digit()) {
+        None => (text, 0),
+        Some(at) => {
+            let (digits, suffix) = text.split_at(at);
+            let power = "KMGTPE".find(&suffix.to_ascii_uppercase());
+            let power = power.filter(|_| suffix.len() == 1).ok_or(BAD)?;
+            (digits, 10 * (power + 1))
+        }
+    };
+    let number: u64 = digits.parse().map_err(|_| BAD)?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or("that is more than 2^64 bytes")
+}
+
 fn device(text: &str) -> Result<Device, &'static str> {
     Device::by_name(text).ok_or("give /dev/nbdN, the whole disk")
 }
@@ -176,5 +262,25 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn bytes_take_binary_suffixes_and_nothing_else() {
+        assert_eq!(bytes("4096"), Ok(4096));
+        assert_eq!(bytes("16T"), Ok(16 << 40));
+        assert_eq!(bytes("1k"), Ok(1024));
+        for text in [
+            "",
+            "T",
+            "-1",
+            "1.5G",
+            "1KB",
+            "1KiB",
+            "16E",
+            "99999999999999999999",
+            "1\u{df}",
+        ] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
     }
 }

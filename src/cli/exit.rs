@@ -66,7 +66,10 @@ impl Exit {
                 ReplyType::ERR_UNKNOWN => Self::NotFound,
                 _ => Self::ServerRefused,
             },
-            session::Fault::Protocol(proto::Error::Lacks(_)) => Self::ServerRefused,
+            session::Fault::Protocol(proto::Error::Lacks(_))
+            | session::Fault::Failed { .. }
+            | session::Fault::Lacks(_) => Self::ServerRefused,
+            session::Fault::Asked(_) => Self::Usage,
             fault if fault.is_timeout() => Self::TimedOut,
             _ => Self::Failed,
         }

@@ -7,10 +7,13 @@ mod args;
 mod attach;
 mod detach;
 mod doctor;
+mod erase;
 mod exit;
 mod generate;
 mod info;
+mod layout;
 mod list;
+mod map;
 mod on_device;
 mod show;
 mod status;
@@ -22,6 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Parser;
 use tracing::level_filters::LevelFilter;
 
+use crate::session::Erase;
 use crate::uri::Uri;
 use args::{Args, Verb};
 pub use exit::Exit;
@@ -45,6 +49,15 @@ pub fn main() -> ExitCode {
         Verb::Status(args) => status::run(&args),
         Verb::List(args) => list::run(&args),
         Verb::Info(args) => info::run(&args),
+        Verb::Map(args) => map::run(&args),
+        Verb::Zero(args) => erase::run(
+            &args.range,
+            Erase::Zero {
+                no_hole: args.no_hole,
+                fast: args.fast,
+            },
+        ),
+        Verb::Discard(args) => erase::run(&args, Erase::Discard),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::OnDevice(args) => return on_device::run(&args).into(),
         Verb::Generate(args) => generate::run(&args),

@@ -1,8 +1,10 @@
 //! From what a user calls a device to the device.
 
 use super::error::Error;
+use super::runtime::Runtime;
 use crate::config::{BackendIdentifier, Name};
 use crate::kernel::{self, Device};
+use crate::uri::Uri;
 
 /// What a user points at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +66,48 @@ pub(super) fn by_name(name: &Name) -> Result<Option<(Device, BackendIdentifier)>
     Ok(attached()?
         .into_iter()
         .find(|(_, identifier)| identifier.name() == name))
+}
+
+/// The URI that a device of ours was attached from.
+///
+/// # Errors
+///
+/// It is not attached, or not ours, or /run does not tell.
+pub fn uri_of(target: &Target) -> Result<String, Error> {
+    let (device, identifier) = target.find()?;
+    let path = || device.path().display().to_string();
+    let identifier = identifier.ok_or_else(|| Error::Foreign {
+        device: path(),
+        by: foreign_owner(&device),
+    })?;
+    let state = Runtime::of(identifier.name()).load();
+    let state = state.filter(|state| state.backend_identifier == identifier.to_string());
+    state
+        .map(|state| state.uri)
+        .ok_or_else(|| Error::NotAttached(format!("{}, as far as /run/nbdctl tells,", path())))
+}
+
+/// The device that an export is attached as on this machine: by its URI's
+/// endpoint and export, or by the address that answers for it.
+///
+/// # Errors
+///
+/// sysfs cannot be read.
+pub fn attached_from(uri: &Uri, peer: &str) -> Result<Option<Device>, kernel::Error> {
+    for (device, identifier) in attached()? {
+        let Some(state) = Runtime::of(identifier.name()).load() else {
+            continue;
+        };
+        let Ok(its) = Uri::parse(&state.uri) else {
+            continue;
+        };
+        let same_place =
+            its.endpoint() == uri.endpoint() || state.links.iter().any(|link| link.peer == peer);
+        if same_place && its.export() == uri.export() {
+            return Ok(Some(device));
+        }
+    }
+    Ok(None)
 }
 
 fn identifier(device: &Device) -> Option<BackendIdentifier> {

@@ -20,5 +20,5 @@ pub use attach::{Attached, attach};
 pub use detach::{Detached, detach};
 pub use doctor::{Finding, Severity, examine};
 pub use error::Error;
-pub use lookup::{Target, attached};
+pub use lookup::{Target, attached, attached_from, uri_of};
 pub use status::{Connection, DeviceState, Report, report};

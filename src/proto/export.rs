@@ -23,8 +23,16 @@ impl TransmissionFlags {
     pub const SEND_TRIM: Self = Self(1 << 5);
     /// WRITE_ZEROES is understood.
     pub const SEND_WRITE_ZEROES: Self = Self(1 << 6);
+    /// DF is understood.
+    pub const SEND_DF: Self = Self(1 << 7);
     /// A FLUSH on one connection covers the writes of all.
     pub const CAN_MULTI_CONN: Self = Self(1 << 8);
+    /// CACHE is understood.
+    pub const SEND_CACHE: Self = Self(1 << 10);
+    /// FAST_ZERO is understood.
+    pub const SEND_FAST_ZERO: Self = Self(1 << 11);
+    /// The payload form of BLOCK_STATUS is understood.
+    pub const BLOCK_STATUS_PAYLOAD: Self = Self(1 << 12);
 
     /// The names of the bits that are set, in their order; an unknown one by its
     /// number.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::proto;
+use crate::proto::transmission::{self, Command, ErrorCode};
 use crate::uri::{Endpoint, Uri};
 
 /// A failure to open a session on an export.
@@ -42,6 +43,25 @@ pub enum Fault {
     /// The server broke the protocol, said no, or lacks something.
     #[error(transparent)]
     Protocol(#[from] proto::Error),
+    /// The server broke the protocol in transmission.
+    #[error("the server broke the protocol: {0}")]
+    Transmission(#[from] transmission::Fault),
+    /// The server could not do what it was asked.
+    #[error("the server answers {command} with {code}{}", told(.message))]
+    Failed {
+        /// What it was asked.
+        command: Command,
+        /// Its error.
+        code: ErrorCode,
+        /// What it told people about it, readable; often empty.
+        message: String,
+    },
+    /// The server lacks what was asked for.
+    #[error("{0}")]
+    Lacks(&'static str),
+    /// What was asked for makes no sense here.
+    #[error("{0}")]
+    Asked(String),
     /// The name has no address.
     #[error("the name \"{}\" does not resolve ({why}): check its spelling and this machine's resolver", .host.escape_debug())]
     Unresolved {
@@ -82,7 +102,14 @@ impl Fault {
     /// Whether another address, or another time, may do better.
     #[must_use]
     pub fn is_networks(&self) -> bool {
-        !matches!(self, Self::Protocol(_))
+        !matches!(
+            self,
+            Self::Protocol(_)
+                | Self::Transmission(_)
+                | Self::Failed { .. }
+                | Self::Lacks(_)
+                | Self::Asked(_)
+        )
     }
 
     /// Whether it was a deadline that ended it.
@@ -103,6 +130,14 @@ impl Fault {
             Some((_, fault)) => fault,
             None => Self::Io(io::ErrorKind::NotFound.into()),
         }
+    }
+}
+
+fn told(message: &str) -> String {
+    if message.is_empty() {
+        String::new()
+    } else {
+        format!(" (it says: \"{message}\")")
     }
 }
 

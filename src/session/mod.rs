@@ -3,6 +3,7 @@
 //! It must not know what the session is for; every wait in it ends at the
 //! caller's deadline.
 
+mod client;
 mod deadline;
 mod dial;
 mod error;
@@ -14,9 +15,10 @@ use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
+pub use client::{Client, Erase};
 pub use deadline::Deadline;
 pub use error::{Error, Fault};
-pub use survey::{Listing, Survey, TlsOffer, list, survey};
+pub use survey::{Listing, Survey, TlsOffer, contexts, list, survey};
 
 use crate::proto::{self, Compact, Event, Export, HeaderStyle, Negotiated, Wanted};
 use crate::uri::Uri;

@@ -106,6 +106,30 @@ pub fn survey(uri: &Uri, deadline: Deadline) -> Result<Survey, Error> {
     })
 }
 
+/// Lists the metadata contexts of the URI's export.
+///
+/// # Errors
+///
+/// There is no answer, or the server does not say.
+pub fn contexts(uri: &Uri, deadline: Deadline) -> Result<Vec<String>, Error> {
+    let asks = vec![
+        Ask::StructuredReply,
+        Ask::ExtendedHeaders,
+        Ask::ListContexts {
+            export: uri.export().to_owned(),
+            queries: Vec::new(),
+        },
+    ];
+    let (_, events) = ask_all(uri, asks, deadline)?;
+    let answer = events.into_iter().find_map(|event| match event {
+        Event::Contexts(answer) => Some(answer),
+        _ => None,
+    });
+    let contexts = answer.unwrap_or_else(|| Ok(Vec::new()));
+    let contexts = contexts.map_err(|e| Error::new(uri, proto::Error::from(e).into()))?;
+    Ok(contexts.into_iter().map(|context| context.name).collect())
+}
+
 #[derive(Default)]
 struct Gathered {
     export: Option<Export>,

@@ -136,24 +136,20 @@ impl Request {
     /// The transmission flags without which the client must not send this.
     #[must_use]
     pub fn needs(&self) -> TransmissionFlags {
-        const SEND_DF: TransmissionFlags = TransmissionFlags(1 << 7);
-        const SEND_CACHE: TransmissionFlags = TransmissionFlags(1 << 10);
-        const SEND_FAST_ZERO: TransmissionFlags = TransmissionFlags(1 << 11);
-        const BLOCK_STATUS_PAYLOAD: TransmissionFlags = TransmissionFlags(1 << 12);
         let mut needs = match self.command {
             Command::FLUSH => TransmissionFlags::SEND_FLUSH,
             Command::TRIM => TransmissionFlags::SEND_TRIM,
-            Command::CACHE => SEND_CACHE,
+            Command::CACHE => TransmissionFlags::SEND_CACHE,
             Command::WRITE_ZEROES => TransmissionFlags::SEND_WRITE_ZEROES,
             Command::BLOCK_STATUS if self.flags.contains(CommandFlags::PAYLOAD_LEN) => {
-                BLOCK_STATUS_PAYLOAD
+                TransmissionFlags::BLOCK_STATUS_PAYLOAD
             }
             _ => TransmissionFlags(0),
         };
         for (flag, need) in [
             (CommandFlags::FUA, TransmissionFlags::SEND_FUA),
-            (CommandFlags::DF, SEND_DF),
-            (CommandFlags::FAST_ZERO, SEND_FAST_ZERO),
+            (CommandFlags::DF, TransmissionFlags::SEND_DF),
+            (CommandFlags::FAST_ZERO, TransmissionFlags::SEND_FAST_ZERO),
         ] {
             if self.flags.contains(flag) {
                 needs = needs.with(need);

@@ -1,0 +1,328 @@
+//! Requests of the command line over a session, one after the other.
+//!
+//! It must not know what the answers are for.
+
+use std::time::Duration;
+
+use super::deadline::Deadline;
+use super::error::{Error, Fault};
+use super::stream::Stream;
+use super::{HeaderStyle, Session};
+use crate::proto::transmission::{
+    Command, CommandFlags, ErrorCode, Event, Extent, Outcome, Replies, Request, SelectedContext,
+    Terms, push_merged,
+};
+use crate::proto::{Export, TransmissionFlags};
+use crate::uri::Uri;
+
+/// What a length of 32 bits can ask for at once: the most that is a multiple of
+/// every minimum block size there is.
+const MAX_SHORT: u64 = 0xffff_0000;
+
+/// How much is erased at once where a request cannot take it all: progress is
+/// told between two of them, and any server that takes 32 bits takes this.
+const PIECE: u64 = 1 << 30;
+
+/// How to make a range read as zeroes, or forget it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Erase {
+    /// WRITE_ZEROES.
+    Zero {
+        /// Keep the space allocated.
+        no_hole: bool,
+        /// Quickly or not at all.
+        fast: bool,
+    },
+    /// TRIM.
+    Discard,
+}
+
+/// A session that answers requests.
+#[derive(Debug)]
+pub struct Client {
+    stream: Stream,
+    replies: Replies,
+    uri: Uri,
+    peer: String,
+    export: Export,
+    style: HeaderStyle,
+    contexts: Vec<crate::proto::Context>,
+    /// How long one answer may take.
+    allowed: Duration,
+}
+
+impl Client {
+    /// Sends requests on a session; each answer may take `allowed`.
+    #[must_use]
+    pub fn new(uri: &Uri, session: Session, allowed: Duration) -> Self {
+        let negotiated = session.negotiated;
+        let style = negotiated.header_style();
+        let terms = Terms {
+            style,
+            max_payload: negotiated.export().block_sizes.maximum_payload,
+        };
+        let contexts = negotiated.contexts();
+        let selected: Vec<_> = contexts
+            .iter()
+            .map(|context| SelectedContext::named(context.id, &context.name))
+            .collect();
+        Self {
+            replies: Replies::new(terms, &selected),
+            stream: session.stream,
+            uri: uri.clone(),
+            peer: session.peer,
+            export: negotiated.export().clone(),
+            contexts: contexts.to_vec(),
+            style,
+            allowed,
+        }
+    }
+
+    /// What the server said of the export.
+    #[must_use]
+    pub fn export(&self) -> &Export {
+        &self.export
+    }
+
+    /// The address that answered.
+    #[must_use]
+    pub fn peer(&self) -> &str {
+        &self.peer
+    }
+
+    /// The metadata contexts that were selected.
+    pub fn contexts(&self) -> impl Iterator<Item = &str> {
+        self.contexts.iter().map(|context| context.name.as_str())
+    }
+
+    /// Tells the extents of the one selected context from `offset` for `length`
+    /// bytes, in order, neighbours of one status as one. One request covers all
+    /// that its header can say, and the answer as much as the server likes.
+    ///
+    /// # Errors
+    ///
+    /// The range is not within the export; the server fails or breaks off.
+    pub fn map(
+        &mut self,
+        offset: u64,
+        length: u64,
+        mut each: impl FnMut(u64, Extent),
+    ) -> Result<(), Error> {
+        let end = self.end_of(offset, length)?;
+        let step = if self.style == HeaderStyle::Extended {
+            u64::MAX
+        } else {
+            MAX_SHORT
+        };
+        let mut at = offset;
+        let mut pending: Vec<Extent> = Vec::new();
+        let mut begun = offset;
+        while at < end {
+            for extent in self.block_status(at, (end - at).min(step))? {
+                let length = extent.length.min(end - at);
+                if length == 0 {
+                    break;
+                }
+                at += length;
+                push_merged(&mut pending, Extent { length, ..extent });
+                if let [whole, _] = pending.as_slice() {
+                    each(begun, *whole);
+                    begun += whole.length;
+                    pending.remove(0);
+                }
+            }
+        }
+        pending.into_iter().for_each(|last| each(begun, last));
+        Ok(())
+    }
+
+    /// One BLOCK_STATUS: at least one extent.
+    fn block_status(&mut self, offset: u64, length: u64) -> Result<Vec<Extent>, Error> {
+        let mut found = Vec::new();
+        self.ask(
+            Command::BLOCK_STATUS,
+            CommandFlags::NONE,
+            offset,
+            length,
+            |event| {
+                if let Event::Extents { extents, .. } = event {
+                    found = extents;
+                }
+            },
+        )?;
+        if found.is_empty() {
+            return Err(self.error(Fault::Lacks(
+                "the server answers block status with no extents at all",
+            )));
+        }
+        Ok(found)
+    }
+
+    /// Erases a range: in one request where headers are extended, else in pieces;
+    /// `progress` hears how much is done. What was done is flushed at the end.
+    ///
+    /// # Errors
+    ///
+    /// The server lacks the command, or fails; the range is not within the
+    /// export, or not in whole blocks.
+    pub fn erase(
+        &mut self,
+        how: Erase,
+        offset: u64,
+        length: u64,
+        mut progress: impl FnMut(u64),
+    ) -> Result<(), Error> {
+        let end = self.end_of(offset, length)?;
+        let (command, flags) = self.erasing(how)?;
+        let block = u64::from(self.export.block_sizes.minimum);
+        if offset % block != 0 || end % block != 0 {
+            return Err(self.error(Fault::Asked(format!(
+                "offset and length must be multiples of the server's minimum block size, {block}"
+            ))));
+        }
+        let mut step = if self.style == HeaderStyle::Extended {
+            u64::MAX
+        } else {
+            PIECE
+        };
+        let mut at = offset;
+        while at < end {
+            let piece = (end - at).min(step);
+            match self.ask(command, flags, at, piece, |_| {}) {
+                // "The server MAY reply with EOVERFLOW or EINVAL if the oversize
+                // request would require too many resources."
+                Err(error) if piece > PIECE && is_too_large(&error.fault) => step = PIECE,
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    at += piece;
+                    progress(at - offset);
+                }
+            }
+        }
+        if self.export.flags.contains(TransmissionFlags::SEND_FLUSH) {
+            self.ask(Command::FLUSH, CommandFlags::NONE, 0, 0, |_| {})?;
+        }
+        Ok(())
+    }
+
+    /// The command, where the server has it.
+    fn erasing(&self, how: Erase) -> Result<(Command, CommandFlags), Error> {
+        let has = |flag| self.export.flags.contains(flag);
+        let lacks = |what| Err(self.error(Fault::Lacks(what)));
+        if self.export.is_read_only() {
+            return lacks("the export is read-only");
+        }
+        let (no_hole, fast) = match how {
+            Erase::Discard if has(TransmissionFlags::SEND_TRIM) => {
+                return Ok((Command::TRIM, CommandFlags::NONE));
+            }
+            Erase::Discard => return lacks("the server cannot discard (no SEND_TRIM)"),
+            Erase::Zero { no_hole, fast } => (no_hole, fast),
+        };
+        if !has(TransmissionFlags::SEND_WRITE_ZEROES) {
+            return lacks("the server cannot write zeroes (no SEND_WRITE_ZEROES)");
+        }
+        if fast && !has(TransmissionFlags::SEND_FAST_ZERO) {
+            return lacks("the server cannot tell whether zeroes are fast: leave out --fast");
+        }
+        let mut flags = CommandFlags::NONE;
+        if no_hole {
+            flags = flags.with(CommandFlags::NO_HOLE);
+        }
+        if fast {
+            flags = flags.with(CommandFlags::FAST_ZERO);
+        }
+        Ok((Command::WRITE_ZEROES, flags))
+    }
+
+    /// Says good-bye (`NBD_CMD_DISC`).
+    pub fn leave(mut self) {
+        let farewell = Request {
+            command: Command::DISC,
+            flags: CommandFlags::NONE,
+            cookie: 0,
+            offset: 0,
+            length: 0,
+        };
+        if let Ok(bytes) = farewell.encode(self.style) {
+            let _ = self
+                .stream
+                .write_all(bytes.as_ref(), Deadline::after(self.allowed));
+        }
+    }
+
+    /// One request to its end.
+    fn ask(
+        &mut self,
+        command: Command,
+        flags: CommandFlags,
+        offset: u64,
+        length: u64,
+        mut each: impl FnMut(Event),
+    ) -> Result<(), Error> {
+        let deadline = Deadline::after(self.allowed);
+        let begun = self.replies.begin(command, flags, offset, length);
+        let request = begun.map_err(|e| self.error(Fault::Asked(e.to_string())))?;
+        let bytes = request.encode(self.style);
+        let bytes = bytes.map_err(|e| self.error(Fault::Asked(e.to_string())))?;
+        let sent = self.stream.write_all(bytes.as_ref(), deadline);
+        sent.map_err(|fault| self.error(fault))?;
+        let mut told = String::new();
+        loop {
+            while let Some((_, event)) = self.replies.poll_event() {
+                match event {
+                    Event::Done(Outcome::Failed(code)) => {
+                        return Err(self.error(Fault::Failed {
+                            command,
+                            code,
+                            message: told,
+                        }));
+                    }
+                    Event::Done(_) => return Ok(()),
+                    Event::Error { message, .. } => told = message,
+                    event => each(event),
+                }
+            }
+            self.read(deadline).map_err(|fault| self.error(fault))?;
+        }
+    }
+
+    fn read(&mut self, deadline: Deadline) -> Result<(), Fault> {
+        let mut buffer = [0; 64 * 1024];
+        let count = self.stream.read(&mut buffer, deadline, "the answer")?;
+        if count == 0 {
+            self.replies.handle_eof()?;
+            return Err(Fault::HungUp {
+                waits_for: "the answer",
+            });
+        }
+        let bytes = buffer.get(..count).unwrap_or_default();
+        Ok(self.replies.handle_input(bytes)?)
+    }
+
+    fn end_of(&self, offset: u64, length: u64) -> Result<u64, Error> {
+        let end = offset
+            .checked_add(length)
+            .filter(|end| *end <= self.export.size);
+        end.ok_or_else(|| {
+            self.error(Fault::Asked(format!(
+                "{length} bytes at {offset} are not within the export, which has {}",
+                self.export.size
+            )))
+        })
+    }
+
+    fn error(&self, fault: Fault) -> Error {
+        Error::new(&self.uri, fault)
+    }
+}
+
+fn is_too_large(fault: &Fault) -> bool {
+    matches!(
+        fault,
+        Fault::Failed {
+            code: ErrorCode::EOVERFLOW | ErrorCode::EINVAL,
+            ..
+        }
+    )
+}
