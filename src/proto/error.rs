@@ -77,9 +77,12 @@ pub enum Violation {
         /// The type in the reply.
         got: ReplyType,
     },
-    /// GO was acknowledged without the export's size.
-    #[error("it acknowledges NBD_OPT_GO without telling the export's size")]
+    /// GO or INFO was acknowledged without the export's size.
+    #[error("it acknowledges the export without telling its size")]
     NoExportInfo,
+    /// The export's size or flags came twice, and not the same.
+    #[error("it tells the export's size and flags twice, and not the same")]
+    TwoExports,
     /// A string beyond the protocol's limit.
     #[error("{what} has a string of {length} bytes, and the protocol allows 4096")]
     LongString {

@@ -20,9 +20,12 @@ use super::state::{Effects, ExpectExport, Next, State};
 /// sends more for ever would be waited for until the deadline.
 const MAX_INFOS: u32 = 64;
 
-/// The most that one list may have, exports or contexts: names of 100 bytes for
-/// ten thousand exports, sixteen times over.
-const MAX_LIST: usize = 16 * 1024 * 1024;
+/// The most memory that one list may take, of exports or contexts: names of 100
+/// bytes for ten thousand exports, twice over.
+const MAX_LIST: usize = 8 * 1024 * 1024;
+
+/// What an entry takes beside its strings.
+const ENTRY: usize = 256;
 
 /// Waits for the answer to the first of `asked`; with none it is idle.
 #[derive(Debug)]
@@ -243,8 +246,7 @@ impl Partial {
     }
 
     fn count(&mut self, asked: OptionCode, data: &[u8]) -> Result<(), Violation> {
-        // Even an empty entry takes room here.
-        self.list_bytes += data.len() + 64;
+        self.list_bytes += data.len() + ENTRY;
         if self.list_bytes > MAX_LIST {
             return Err(Violation::EndlessList {
                 asked,
@@ -283,7 +285,11 @@ impl Partial {
         let mut reader = Reader::new("NBD_REP_INFO", data);
         match InfoType(reader.u16()?) {
             InfoType::EXPORT => {
-                self.export = Some(Export::parse(&mut reader)?);
+                let export = Export::parse(&mut reader)?;
+                if self.export.as_ref().is_some_and(|first| *first != export) {
+                    return Err(Violation::TwoExports);
+                }
+                self.export = Some(export);
                 reader.finish()
             }
             InfoType::BLOCK_SIZE => {

@@ -52,6 +52,9 @@ pub struct Client {
 }
 
 impl Client {
+    /// The most that is read at once.
+    pub const MAX_READ: u32 = 1 << 20;
+
     /// Sends requests on a session; each answer may take `allowed`.
     #[must_use]
     pub fn new(uri: &Uri, session: Session, allowed: Duration) -> Self {
@@ -156,6 +159,40 @@ impl Client {
             )));
         }
         Ok(found)
+    }
+
+    /// Reads a few bytes: what identifies a file system, not what it holds.
+    ///
+    /// # Errors
+    ///
+    /// More than [`Client::MAX_READ`]; the range is not within the export; the
+    /// server fails or breaks off.
+    pub fn read_bytes(&mut self, offset: u64, length: u32) -> Result<Vec<u8>, Error> {
+        if length > Self::MAX_READ {
+            return Err(self.error(Fault::Asked(format!(
+                "{length} bytes at once are more than the {} that this reads",
+                Self::MAX_READ
+            ))));
+        }
+        self.end_of(offset, length.into())?;
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+        let flags = CommandFlags::NONE;
+        self.ask(Command::READ, flags, offset, length.into(), |event| {
+            // `Replies` lets through what is within the request only; holes are
+            // zeroes already.
+            if let Event::Data {
+                offset: at,
+                bytes: data,
+            } = event
+            {
+                let begin = usize::try_from(at - offset).unwrap_or(usize::MAX);
+                let place = bytes.get_mut(begin..).unwrap_or_default();
+                for (to, from) in place.iter_mut().zip(data) {
+                    *to = from;
+                }
+            }
+        })?;
+        Ok(bytes)
     }
 
     /// Erases a range: in one request where headers are extended, else in pieces;
@@ -289,11 +326,11 @@ impl Client {
 
     fn read(&mut self, deadline: Deadline) -> Result<(), Fault> {
         let mut buffer = [0; 64 * 1024];
-        let count = self.stream.read(&mut buffer, deadline, "the answer")?;
+        let count = self.stream.read(&mut buffer, deadline, "the reply")?;
         if count == 0 {
-            self.replies.handle_eof()?;
+            // A server that dies is none that breaks the protocol.
             return Err(Fault::HungUp {
-                waits_for: "the answer",
+                waits_for: "the reply",
             });
         }
         let bytes = buffer.get(..count).unwrap_or_default();
