@@ -37,7 +37,7 @@ pub(super) fn run(args: &RangeArgs, how: Erase) -> Exit {
     let offset = args.offset;
     let length = args
         .length
-        .unwrap_or(client.export().size.saturating_sub(offset));
+        .unwrap_or_else(|| client.export().size.saturating_sub(offset));
     let mut told = Instant::now();
     let done = client.erase(how, offset, length, |done| {
         let late = told.elapsed() >= TELL_EVERY;

@@ -64,7 +64,7 @@ fn map(mut client: Client, args: &MapArgs) -> Exit {
     }
     let size = client.export().size;
     let offset = args.offset;
-    let length = args.length.unwrap_or(size.saturating_sub(offset));
+    let length = args.length.unwrap_or_else(|| size.saturating_sub(offset));
     let told = if args.json {
         map_json(&mut client, args, offset, length)
     } else {
