@@ -55,9 +55,10 @@ pub enum Error {
     },
     /// No index is free.
     #[error(
-        "no free device among /dev/nbd0 to /dev/nbd{0}: detach one, or load nbd with a smaller max_part"
+        "no device is free, and the driver can make no more: detach one, or load nbd with a \
+         smaller max_part"
     )]
-    NoFreeIndex(u32),
+    NoFreeIndex,
     /// The export cannot be a device.
     #[error(transparent)]
     Geometry(#[from] geometry::Error),

@@ -11,24 +11,18 @@ use super::error::Error;
 use super::sysfs::{Device, devices, read};
 
 /// The indices to try, best first: the free ones that exist, then the first that
-/// does not.
+/// does not. Each device is looked at only when its turn comes.
 ///
 /// # Errors
 ///
-/// sysfs cannot be listed, or nothing is free up to the driver's last minor.
-pub fn free_indices() -> Result<Vec<u32>, Error> {
+/// sysfs cannot be listed, or the driver has no minor left and may have no free
+/// device.
+pub fn free_indices() -> Result<impl Iterator<Item = u32>, Error> {
     let all = devices()?;
-    let mut free: Vec<_> = all
-        .iter()
-        .filter(|device| is_free(device))
-        .map(Device::index)
-        .collect();
-    let missing = (0..=last_index()).find(|index| all.iter().all(|d| d.index() != *index));
-    free.extend(missing);
-    if free.is_empty() {
-        return Err(Error::NoFreeIndex(last_index()));
-    }
-    Ok(free)
+    let last = last_index();
+    let missing = (0..=last).find(|index| all.iter().all(|d| d.index() != *index));
+    let existing = all.into_iter().filter(is_free).map(|device| device.index());
+    Ok(existing.chain(missing))
 }
 
 /// Nothing attached, nothing in flight, nothing on top.

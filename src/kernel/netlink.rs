@@ -20,7 +20,9 @@ use super::error::Error;
 use super::exchange::{Failure, exchange, open_socket, resolve};
 use super::family::{self, Attributes, Message, NbdAttribute, NbdCommand, attribute};
 use super::helper;
+use super::queue::QueueSettings;
 use super::socket::KernelSocket;
+use super::sysfs::Device;
 
 /// A command of the family, for errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +67,8 @@ pub struct Connect {
     pub backend_identifier: String,
     /// One for each connection.
     pub sockets: Vec<KernelSocket>,
+    /// What its queue must be before it gets them.
+    pub queue: QueueSettings,
 }
 
 /// What RECONFIGURE gets: one socket for one dead connection.
@@ -147,13 +151,15 @@ impl Netlink {
         })
     }
 
-    /// Makes a device of sockets (`nbd_genl_connect`).
+    /// Prepares a device's queue, and makes a device of sockets
+    /// (`nbd_genl_connect`).
     ///
     /// # Errors
     ///
     /// [`Error::is_busy`] when the device is configured or just held open.
     pub fn connect(&self, connect: Connect) -> Result<(), Error> {
         self.command(Command::Connect, connect.index, move || {
+            connect.queue.prepare(&Device::new(connect.index))?;
             let fds: Vec<_> = connect.sockets.iter().map(KernelSocket::raw).collect();
             let attributes = [
                 attribute(NbdAttribute::Index, connect.index)?,

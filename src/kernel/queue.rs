@@ -88,16 +88,14 @@ impl SavedQueue {
 impl QueueSettings {
     /// Writes what must stand before CONNECT: a request's deadline is fixed when
     /// it is issued. A device that CONNECT is yet to make has no queue, and is
-    /// left to [`QueueSettings::finish`].
-    ///
-    /// # Errors
-    ///
-    /// A value could not be written.
-    pub fn prepare(self, device: &Device, allowed: Duration) -> Result<(), Error> {
+    /// left to [`QueueSettings::finish`]. It runs where CONNECT does.
+    pub(super) fn prepare(self, device: &Device) -> Result<(), Error> {
         if !device.exists() {
             return Ok(());
         }
-        self.write(device, allowed)
+        self.values(device)
+            .into_iter()
+            .try_for_each(|(path, value)| set(path, value))
     }
 
     /// Completes it on the live link, with nothing in flight yet: read-ahead,
@@ -112,32 +110,28 @@ impl QueueSettings {
             .attribute("dev")
             .ok_or_else(|| Error::Netlink(format!("{} is gone", device.path().display())))?;
         let bdi = PathBuf::from(format!("/sys/class/bdi/{number}/read_ahead_kb"));
-        helper::run(
-            format!("setting the read-ahead of {}", device.path().display()),
-            allowed,
-            move || set(bdi, u64::from(READ_AHEAD_KB)),
-        )?;
-        self.write(device, allowed)
-    }
-
-    fn write(self, device: &Device, allowed: Duration) -> Result<(), Error> {
-        let io_timeout = u64::try_from(self.io_timeout.as_millis()).unwrap_or(u64::MAX);
-        let values = [
-            (queue_file(device, "io_timeout"), io_timeout),
-            (
-                queue_file(device, "max_sectors_kb"),
-                u64::from(self.max_sectors_kb),
-            ),
-        ];
+        let values = self.values(device);
         helper::run(
             format!("setting the queue of {}", device.path().display()),
             allowed,
             move || {
+                set(bdi, u64::from(READ_AHEAD_KB))?;
                 values
                     .into_iter()
                     .try_for_each(|(path, value)| set(path, value))
             },
         )
+    }
+
+    fn values(self, device: &Device) -> [(PathBuf, u64); 2] {
+        let io_timeout = u64::try_from(self.io_timeout.as_millis()).unwrap_or(u64::MAX);
+        [
+            (queue_file(device, "io_timeout"), io_timeout),
+            (
+                queue_file(device, "max_sectors_kb"),
+                u64::from(self.max_sectors_kb),
+            ),
+        ]
     }
 }
 

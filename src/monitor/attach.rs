@@ -306,16 +306,16 @@ impl Bringing<'_> {
                     result => return result.map(|saved| (device, saved)),
                 }
             }
-            if let Some(error) = last.filter(|_| Instant::now() >= until) {
-                return Err(error.into());
+            if Instant::now() >= until {
+                return Err(last.unwrap_or(kernel::Error::NoFreeIndex).into());
             }
             thread::sleep(Duration::from_millis(50));
         }
     }
 
-    fn candidates(&self) -> Result<Vec<u32>, Error> {
+    fn candidates(&self) -> Result<Box<dyn Iterator<Item = u32>>, Error> {
         let Some(index) = self.settings.device else {
-            return Ok(free_indices()?);
+            return Ok(Box::new(free_indices()?));
         };
         let device = Device::new(index);
         if device.is_configured() {
@@ -330,7 +330,7 @@ impl Bringing<'_> {
                     ),
             });
         }
-        Ok(vec![index])
+        Ok(Box::new(std::iter::once(index)))
     }
 
     /// One CONNECT, with the queue as it must be before it, and as it was after
@@ -345,16 +345,15 @@ impl Bringing<'_> {
         // Before CONNECT: were this process to die right after it, detach would
         // still know what to put back.
         self.runtime.store(&self.state(device, links, &saved))?;
-        let connected = queue.prepare(device, KERNEL_DEADLINE).and_then(|()| {
-            self.netlink.connect(Connect {
-                index: device.index(),
-                size: links.geometry.size,
-                block_size: links.geometry.block_size,
-                server_flags: links.geometry.flags.0,
-                dead_conn_timeout: self.settings.dead_timeout.kernel_seconds(),
-                backend_identifier: self.identifier.to_string(),
-                sockets: links.sockets.clone(),
-            })
+        let connected = self.netlink.connect(Connect {
+            index: device.index(),
+            size: links.geometry.size,
+            block_size: links.geometry.block_size,
+            server_flags: links.geometry.flags.0,
+            dead_conn_timeout: self.settings.dead_timeout.kernel_seconds(),
+            backend_identifier: self.identifier.to_string(),
+            sockets: links.sockets.clone(),
+            queue,
         });
         if let Err(error) = connected {
             // Also where another program has it by now: its requests are not to

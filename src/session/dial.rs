@@ -1,7 +1,7 @@
 //! From an endpoint to a connected stream.
 
 use std::fmt;
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
@@ -46,6 +46,9 @@ pub(super) fn targets(endpoint: &Endpoint, deadline: Deadline) -> Result<Vec<Tar
 /// Resolves in a thread of its own, which is left behind where the resolver
 /// outlasts the deadline: getaddrinfo(3) takes none.
 fn resolve(host: &str, port: u16, deadline: Deadline) -> Result<Vec<Target>, Fault> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![Target::Tcp(SocketAddr::new(address, port))]);
+    }
     let (sender, receiver) = mpsc::channel();
     let query = (host.to_owned(), port);
     thread::Builder::new()

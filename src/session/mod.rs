@@ -136,6 +136,11 @@ pub fn open_each(
 ) -> Result<Receiver<Result<Session, Error>>, Error> {
     let targets = targets(uri, deadline)?;
     let (sender, receiver) = mpsc::channel();
+    if count == 1 {
+        let wanted = Wanted::compact(uri.export());
+        let _ = sender.send(Session::negotiate(uri, &targets, wanted, deadline));
+        return Ok(receiver);
+    }
     for _ in 0..count {
         let (theirs, targets, sender) = (uri.clone(), targets.clone(), sender.clone());
         let dialling = move || {

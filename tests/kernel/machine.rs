@@ -62,11 +62,17 @@ pub fn run(kernel: &str, test: &str, extra: &[&str], body: fn(&Machine)) {
     }
     let _slot = slot();
     let name = test.split_once("::").unwrap().1;
+    let program = env::current_exe().unwrap();
     let mut guest = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/uml/run"));
+    guest.args(["--kernel", kernel, "--timeout", &LIMIT_SECONDS.to_string()]);
+    for file in [&program, Path::new(env!("CARGO_BIN_EXE_nbdctl"))] {
+        if let Some(folder) = hidden(file) {
+            guest.arg("--share").arg(folder);
+        }
+    }
     guest
-        .args(["--kernel", kernel, "--timeout", &LIMIT_SECONDS.to_string()])
         .arg("--")
-        .arg(env::current_exe().unwrap())
+        .arg(&program)
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
         .env("NBDCTL_GUEST", "1")
         .env("RUST_BACKTRACE", "0")
@@ -83,6 +89,14 @@ pub fn run(kernel: &str, test: &str, extra: &[&str], body: fn(&Machine)) {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// The folder of a file that a guest does not see by itself.
+fn hidden(file: &Path) -> Option<&Path> {
+    let empty = ["/tmp", "/run", "/dev/shm"].map(Path::new);
+    let seen = file.starts_with(env!("CARGO_MANIFEST_DIR"));
+    let below = empty.iter().any(|folder| file.starts_with(folder));
+    file.parent().filter(|_| below && !seen)
 }
 
 /// One scenario at a time, as there is one driver.

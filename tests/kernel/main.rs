@@ -25,3 +25,4 @@ mod holders;
 mod interruptions;
 mod lifecycle;
 mod refusals;
+mod round_trips;
