@@ -170,6 +170,12 @@ impl Uri {
         }
     }
 
+    /// Whether it is reached by TCP.
+    #[must_use]
+    pub fn is_tcp(&self) -> bool {
+        matches!(self.endpoint, Endpoint::Tcp { .. })
+    }
+
     /// Where the server is.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {

@@ -409,9 +409,9 @@ fn a_status_of_64_bits_is_shown_whole() {
         .unwrap()
         .iter()
         .map(|c| c.as_str().unwrap());
+    let mut zones = zones;
     let zones = zones
-        .filter(|name| !name.starts_with("base:"))
-        .next()
+        .find(|name| !name.starts_with("base:"))
         .unwrap()
         .to_owned();
     let map = json(&["map", &uri, "--context", &zones, "--json"]);

@@ -6,6 +6,7 @@ use super::args::RangeArgs;
 use super::{Exit, fail, fail_session, note, parse_uri, show};
 use crate::monitor;
 use crate::session::{Client, Deadline, Erase, Session};
+use crate::uri::Uri;
 
 /// How often work that takes long says how far it is.
 const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -21,7 +22,8 @@ pub(super) fn run(args: &RangeArgs, how: Erase) -> Exit {
         Err(error) => return fail_session(&error),
     };
     if !args.force {
-        match monitor::attached_from(&uri, client.peer()) {
+        let same = |other: &str, peers: &[String]| is_same(&uri, client.peer(), other, peers);
+        match monitor::attached_from(same) {
             Ok(None) => {}
             Ok(Some(device)) => {
                 note(&format!(
@@ -56,4 +58,13 @@ pub(super) fn run(args: &RangeArgs, how: Erase) -> Exit {
         Ok(()) => Exit::Done,
         Err(error) => fail_session(&error),
     }
+}
+
+/// Whether two URIs lead to one export: by what they say, or by who answers.
+fn is_same(uri: &Uri, peer: &str, other: &str, peers: &[String]) -> bool {
+    Uri::parse(other).is_ok_and(|other| {
+        let same_place =
+            other.endpoint() == uri.endpoint() || peers.iter().any(|known| known == peer);
+        same_place && other.export() == uri.export()
+    })
 }

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::error::Error;
 use super::interrupt::Interrupt;
+use super::links::Links;
 use super::lookup::{by_name, foreign_owner};
 use super::reconcile::{reconcile, reconcile_one};
-use super::runtime::{Link, Runtime, State, index_lock};
+use super::runtime::{Runtime, State, index_lock};
 use super::status::{DeviceState, report};
 use crate::config::{BackendIdentifier, Settings};
 use crate::kernel::geometry::Geometry;
@@ -18,8 +19,6 @@ use crate::kernel::{
     self, Connect, Device, KernelSocket, Netlink, QueueSettings, SavedQueue, free_indices, holders,
     wait_until_readable,
 };
-use crate::session::{Deadline, Session, open_each};
-use crate::uri::Endpoint;
 
 /// What a command of the kernel's may take. They are done in milliseconds; one
 /// that waits for a full send buffer or another's freeze is not coming back.
@@ -82,13 +81,6 @@ struct Bringing<'a> {
     netlink: &'a Netlink,
     identifier: BackendIdentifier,
     runtime: &'a Runtime,
-}
-
-/// Sessions that became the kernel's.
-struct Links {
-    sockets: Vec<KernelSocket>,
-    links: Vec<Link>,
-    geometry: Geometry,
 }
 
 impl Bringing<'_> {
@@ -183,7 +175,7 @@ impl Bringing<'_> {
     }
 
     fn bring_up(&self) -> Result<Attached, Error> {
-        let links = self.open_links()?;
+        let links = Links::open(self.settings)?;
         let interrupt = Interrupt::hold();
         let queue = QueueSettings {
             io_timeout: self.settings.io_timeout(),
@@ -237,58 +229,6 @@ impl Bringing<'_> {
         })?;
         state.usable = true;
         self.runtime.store(&state)
-    }
-
-    /// Opens every connection, side by side, and makes sure that they lead to one
-    /// export.
-    fn open_links(&self) -> Result<Links, Error> {
-        let deadline = Deadline::after(self.settings.connect_timeout);
-        let count = self.settings.connections.get();
-        let mut sessions: Vec<Session> = Vec::new();
-        for session in open_each(&self.settings.uri, count, deadline)? {
-            let session = session?;
-            // The first to stand knows; the others may wait in vain at a server
-            // that serves one client at a time.
-            if count > 1 && !session.export().can_multi_conn() {
-                return Err(Error::OneConnection);
-            }
-            if sessions
-                .iter()
-                .any(|first| first.export() != session.export())
-            {
-                return Err(Error::Disagree);
-            }
-            sessions.push(session);
-        }
-        let Some(first) = sessions.first() else {
-            return Err(Error::Disagree);
-        };
-        let geometry = Geometry::new(
-            first.export(),
-            self.settings.block_size.map(|size| size.bytes()),
-            self.settings.read_only,
-        )
-        .map_err(kernel::Error::from)?;
-        let mut sockets = Vec::new();
-        let mut links = Vec::new();
-        for session in sessions {
-            let peer = session.peer().to_owned();
-            let compact = session
-                .into_compact()
-                .map_err(|session| Error::NotCompact(session.header_style().as_str()))?;
-            let socket = KernelSocket::from(compact);
-            links.push(Link {
-                peer,
-                tcp: matches!(self.settings.uri.endpoint(), Endpoint::Tcp { .. }),
-                inode: socket.inode(),
-            });
-            sockets.push(socket);
-        }
-        Ok(Links {
-            sockets,
-            links,
-            geometry,
-        })
     }
 
     /// Takes an index and connects it, trying the next where another was faster.

@@ -4,7 +4,6 @@ use super::error::Error;
 use super::runtime::Runtime;
 use crate::config::{BackendIdentifier, Name};
 use crate::kernel::{self, Device};
-use crate::uri::Uri;
 
 /// What a user points at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,27 +86,20 @@ pub fn uri_of(target: &Target) -> Result<String, Error> {
         .ok_or_else(|| Error::NotAttached(format!("{}, as far as /run/nbdctl tells,", path())))
 }
 
-/// The device that an export is attached as on this machine: by its URI's
-/// endpoint and export, or by the address that answers for it.
+/// The first device of ours of which this is true: of the URI that it was attached
+/// from, and of the addresses that answer for it.
 ///
 /// # Errors
 ///
 /// sysfs cannot be read.
-pub fn attached_from(uri: &Uri, peer: &str) -> Result<Option<Device>, kernel::Error> {
-    for (device, identifier) in attached()? {
-        let Some(state) = Runtime::of(identifier.name()).load() else {
-            continue;
-        };
-        let Ok(its) = Uri::parse(&state.uri) else {
-            continue;
-        };
-        let same_place =
-            its.endpoint() == uri.endpoint() || state.links.iter().any(|link| link.peer == peer);
-        if same_place && its.export() == uri.export() {
-            return Ok(Some(device));
-        }
-    }
-    Ok(None)
+pub fn attached_from(
+    is_it: impl Fn(&str, &[String]) -> bool,
+) -> Result<Option<Device>, kernel::Error> {
+    Ok(attached()?.into_iter().find_map(|(device, identifier)| {
+        let state = Runtime::of(identifier.name()).load()?;
+        let peers: Vec<_> = state.links.into_iter().map(|link| link.peer).collect();
+        is_it(&state.uri, &peers).then_some(device)
+    }))
 }
 
 fn identifier(device: &Device) -> Option<BackendIdentifier> {

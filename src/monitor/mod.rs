@@ -11,6 +11,7 @@ mod detach;
 mod doctor;
 mod error;
 mod interrupt;
+mod links;
 mod lookup;
 mod reconcile;
 mod runtime;

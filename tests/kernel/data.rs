@@ -212,3 +212,35 @@ scenario!(several_connections_carry_one_disk, |machine| {
     );
     machine.assert_clean();
 });
+
+scenario!(an_attached_export_is_mapped_and_not_erased, |machine| {
+    let image = machine.image("image", 64 << 20);
+    let server = server::qemu_nbd(&image, 10900, &[]);
+    let device = machine.attach(&[&server.uri(), "--name", "x"]);
+    machine.sh(&format!(
+        "head -c 1M /dev/urandom | dd of={device} bs=1M seek=8 conv=fsync status=none"
+    ));
+    for export in [device.as_str(), "x"] {
+        let map = machine.nbdctl(&["map", export]);
+        assert!(map.stdout.contains(" 1048576  data"), "{map:?}");
+    }
+    // By the same URI, and by another that leads to the same export.
+    for uri in [server.uri(), "nbd://localhost:10900/disk".to_owned()] {
+        for verb in ["zero", "discard"] {
+            let ran = machine.nbdctl(&[verb, &uri]);
+            assert_eq!(ran.status, 1, "{ran:?}");
+            assert!(
+                ran.stderr.contains("is attached here as /dev/nbd0"),
+                "{ran:?}"
+            );
+        }
+    }
+    let map = machine.nbdctl(&["map", "x"]);
+    assert!(map.stdout.contains(" 1048576  data"), "it is untouched");
+    let forced = machine.nbdctl(&["discard", &server.uri(), "--force"]);
+    assert_eq!(forced.status, 0, "{forced:?}");
+    let map = machine.nbdctl(&["map", "x"]);
+    assert!(!map.stdout.contains("data"), "{map:?}");
+    machine.detach("x");
+    machine.assert_clean();
+});
