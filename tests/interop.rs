@@ -182,7 +182,9 @@ fn agree(server: &Server) {
     let ours = json(&["info", &uri, "--json"]);
     let theirs = nbdinfo(&["--json", &uri]).unwrap();
     let export = &theirs["exports"][0];
-    assert_eq!(ours["size_bytes"], export["export-size"]);
+    // nbdinfo asks by INFO, to which nbd-server 3.24 says 0.
+    assert_eq!(ours["size_bytes"], SIZE);
+    assert!([0, SIZE].contains(&export["export-size"].as_u64().unwrap()));
     let flags: Vec<_> = ours["flags"]
         .as_array()
         .unwrap()
@@ -231,10 +233,7 @@ fn same_map(uri: &str) {
         let output = nbdctl(&["map", uri]);
         assert_eq!(output.status.code(), Some(4), "nbdinfo has no map of {uri}");
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            stderr.contains("no metadata context \"base:allocation\""),
-            "{stderr}"
-        );
+        assert!(stderr.contains("no such metadata context"), "{stderr}");
         return;
     };
     let ours = json(&["map", uri, "--json"]);
@@ -293,6 +292,8 @@ fn nbd_server_is_what_nbdinfo_says() {
     agree(&server);
     let list = json(&["list", &server.uri(), "--json"]);
     assert_eq!(list[0]["name"], "disk");
+    let size = &list[0]["size_bytes"];
+    assert!(*size == SIZE || size.is_null(), "never a size of 0: {list}");
 }
 
 /// Requests that qemu-nbd says it got.
@@ -445,7 +446,7 @@ fn what_makes_no_sense_is_refused_before_anything_is_done() {
             "multiples of the server's minimum block size, 4096",
         ),
         (
-            &["zero", &uri, "--offset", "1M", "--length", "1"],
+            &["zero", &uri, "--offset", "1M", "--length", "4K"],
             2,
             "are not within the export",
         ),
@@ -458,7 +459,7 @@ fn what_makes_no_sense_is_refused_before_anything_is_done() {
         (
             &["map", &uri, "--context", "nonsense"],
             4,
-            "no metadata context \"nonsense\"",
+            "no such metadata context",
         ),
         (&["map", "nothing"], 3, "is not attached"),
     ] {

@@ -68,7 +68,9 @@ impl Exit {
             },
             session::Fault::Protocol(proto::Error::Lacks(_))
             | session::Fault::Failed { .. }
+            | session::Fault::NoContext
             | session::Fault::Lacks(_) => Self::ServerRefused,
+            session::Fault::Partly { fault, .. } => Self::of_session(fault),
             session::Fault::Asked(_) => Self::Usage,
             fault if fault.is_timeout() => Self::TimedOut,
             _ => Self::Failed,

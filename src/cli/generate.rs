@@ -24,19 +24,31 @@ pub(super) fn run(args: &GenerateArgs) -> Exit {
 /// Writes `nbdctl.8`, one page for each verb, and completions for three shells.
 fn write(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    let mut command = Args::command();
+    let mut command = for_users();
     command.build();
     page(folder, &command, "nbdctl")?;
     for verb in command.get_subcommands() {
-        let hidden = verb.is_hide_set() || verb.get_name() == "help";
-        if !hidden {
-            page(folder, verb, &format!("nbdctl-{}", verb.get_name()))?;
-        }
+        page(folder, verb, &format!("nbdctl-{}", verb.get_name()))?;
     }
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut Args::command(), "nbdctl", folder)?;
+        clap_complete::generate_to(shell, &mut for_users(), "nbdctl", folder)?;
     }
     Ok(())
+}
+
+/// The command without the verbs that nbdctl runs itself: clap hides them from
+/// its help only.
+fn for_users() -> Command {
+    let all = Args::command();
+    let verbs = all.get_subcommands().filter(|verb| !verb.is_hide_set());
+    Command::new("nbdctl")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(all.get_about().cloned().unwrap_or_default())
+        .after_help(all.get_after_help().cloned().unwrap_or_default())
+        .args(all.get_arguments().cloned())
+        .subcommands(verbs.cloned())
+        .disable_help_subcommand(true)
+        .subcommand_required(true)
 }
 
 fn page(folder: &Path, command: &Command, name: &str) -> io::Result<()> {
@@ -64,6 +76,10 @@ mod tests {
         assert!(read("nbdctl-attach.8").contains("dead\\-timeout"));
         assert!(read("nbdctl-detach.8").contains("force"));
         assert!(read("nbdctl.bash").contains("--read-only"));
-        assert!(!folder.path().join("nbdctl-generate.8").exists());
+        for hidden in ["generate", "on-device", "help"] {
+            assert!(!folder.path().join(format!("nbdctl-{hidden}.8")).exists());
+            assert!(!read("nbdctl.8").contains(&format!("nbdctl\\-{hidden}")));
+        }
+        assert!(!read("nbdctl.bash").contains("on-device"));
     }
 }

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::args::ListArgs;
 use super::{Exit, answer, answer_json, fail_session, parse_uri, show};
+use crate::proto::Export;
 use crate::session::{Deadline, Listing, list};
 
 pub(super) fn run(args: &ListArgs) -> Exit {
@@ -40,12 +41,18 @@ impl<'a> From<&'a Listing> for Entry<'a> {
         let export = listing.export.as_ref();
         Self {
             name: &listing.name,
-            size_bytes: export.ok().map(|export| export.size),
+            size_bytes: export.ok().and_then(told_size),
             read_only: export.ok().map(|export| export.is_read_only()),
             description: description(listing),
             error: export.err().map(ToString::to_string),
         }
     }
+}
+
+/// nbd-server 3.24 tells no size to who only asks; no export that can be used has
+/// none.
+fn told_size(export: &Export) -> Option<u64> {
+    Some(export.size).filter(|size| *size > 0)
 }
 
 /// What the list said, or else what the export itself says.
@@ -64,8 +71,10 @@ fn table(listings: &[Listing]) -> Vec<String> {
             show::text(&listing.name)
         };
         let (size, mode) = match &listing.export {
-            Ok(export) if export.is_read_only() => (show::size(export.size), "ro"),
-            Ok(export) => (show::size(export.size), "rw"),
+            Ok(export) => (
+                told_size(export).map_or_else(|| "?".to_owned(), show::size),
+                if export.is_read_only() { "ro" } else { "rw" },
+            ),
             Err(_) => ("?".to_owned(), ""),
         };
         lines.push(format!("{size:>9} {mode:<2}  {name}"));

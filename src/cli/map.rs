@@ -1,13 +1,15 @@
 //! `nbdctl map`
 
+use std::ops::ControlFlow;
+
 use serde::Serialize;
 
 use super::args::MapArgs;
 use super::layout::Layout;
-use super::{Exit, answer, answer_json, fail, fail_session, note, parse_uri, show};
+use super::{Exit, answer, answer_json, fail, fail_session, parse_uri, show};
 use crate::monitor::{self, Target};
-use crate::proto::transmission::{Extent, allocation_words};
-use crate::session::{Client, Deadline, Error, Session, contexts};
+use crate::proto::transmission::allocation_words;
+use crate::session::{Client, Deadline, Error, Range, Session, contexts};
 use crate::uri::Uri;
 
 pub(super) fn run(args: &MapArgs) -> Exit {
@@ -54,26 +56,29 @@ fn list_contexts(uri: &Uri, args: &MapArgs) -> Exit {
 }
 
 fn map(mut client: Client, args: &MapArgs) -> Exit {
-    if client.contexts().next().is_none() {
-        note(&format!(
-            "the server has no metadata context \"{}\" for this client: --list-contexts shows \
-             what there is; simple replies have none",
-            show::text(&args.context)
-        ));
-        return Exit::ServerRefused;
-    }
-    let size = client.export().size;
-    let offset = args.offset;
-    let length = args.length.unwrap_or_else(|| size.saturating_sub(offset));
-    let told = if args.json {
-        map_json(&mut client, args, offset, length)
-    } else {
-        map_lines(&mut client, args, offset, length)
-    };
+    let told = client
+        .only_context()
+        .and_then(|_| client.range(args.offset, args.length))
+        .and_then(|range| {
+            if args.json {
+                map_json(&mut client, args, range)
+            } else {
+                map_lines(&mut client, args, range)
+            }
+        });
     client.leave();
     match told {
         Ok(()) => Exit::Done,
         Err(error) => fail_session(&error),
+    }
+}
+
+/// Whether it is of use to go on.
+fn flow(written: bool) -> ControlFlow<()> {
+    if written {
+        ControlFlow::Continue(())
+    } else {
+        ControlFlow::Break(())
     }
 }
 
@@ -87,9 +92,9 @@ struct Entry {
 }
 
 /// An array, written as it comes: a fragmented disk has millions.
-fn map_json(client: &mut Client, args: &MapArgs, offset: u64, length: u64) -> Result<(), Error> {
+fn map_json(client: &mut Client, args: &MapArgs, range: Range) -> Result<(), Error> {
     let mut comma = "[";
-    client.map(offset, length, |offset, extent| {
+    client.map(range, |offset, extent| {
         let entry = Entry {
             offset,
             length: extent.length,
@@ -97,35 +102,32 @@ fn map_json(client: &mut Client, args: &MapArgs, offset: u64, length: u64) -> Re
             description: allocation_words(&args.context, extent.status),
         };
         // Numbers and fixed words: it cannot fail.
-        answer(&format!(
+        let line = format!(
             "{comma}{}",
             serde_json::to_string(&entry).unwrap_or_default()
-        ));
+        );
         comma = ",";
+        flow(answer(&line))
     })?;
     answer(if comma == "[" { "[]" } else { "]" });
     Ok(())
 }
 
-fn map_lines(client: &mut Client, args: &MapArgs, offset: u64, length: u64) -> Result<(), Error> {
+fn map_lines(client: &mut Client, args: &MapArgs, range: Range) -> Result<(), Error> {
     answer(&format!("{:>20} {:>20}  STATUS", "OFFSET", "LENGTH"));
-    let mut layout = Layout::new(offset, length);
-    client.map(offset, length, |offset, extent| {
+    let mut layout = Layout::new(range.offset, range.length);
+    client.map(range, |offset, extent| {
         layout.add(offset, extent);
-        answer(&format!(
+        flow(answer(&format!(
             "{offset:>20} {:>20}  {}",
             extent.length,
-            status(&args.context, extent)
-        ));
+            words(&args.context, extent.status)
+        )))
     })?;
     for line in layout.lines(|status| words(&args.context, status)) {
         answer(&line);
     }
     Ok(())
-}
-
-fn status(context: &str, extent: Extent) -> String {
-    words(context, extent.status)
 }
 
 /// In words where the context is known, else the raw number.

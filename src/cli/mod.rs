@@ -10,6 +10,7 @@ mod doctor;
 mod erase;
 mod exit;
 mod generate;
+mod guard;
 mod info;
 mod layout;
 mod list;
@@ -87,13 +88,16 @@ fn log_to_stderr(verbose: bool) {
 static LOST: AtomicBool = AtomicBool::new(false);
 
 /// Prints an answer. Whoever stopped reading does not want the rest; any other
-/// failure is told at the end.
-fn answer(text: &str) {
+/// failure is told at the end. False when there is no use in more.
+fn answer(text: &str) -> bool {
     let mut stdout = io::stdout();
     let written = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
-    if written.is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe) {
-        LOST.store(true, Ordering::Relaxed);
+    if let Err(error) = &written {
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            LOST.store(true, Ordering::Relaxed);
+        }
     }
+    written.is_ok()
 }
 
 /// Prints what is not the answer.
@@ -105,7 +109,7 @@ fn note(text: &str) {
 fn answer_json<T: serde::Serialize>(value: &T) -> Exit {
     match serde_json::to_string_pretty(value) {
         Ok(text) => {
-            answer(&text);
+            answer(&show::json_text(&text));
             Exit::Done
         }
         Err(error) => {

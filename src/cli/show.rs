@@ -24,6 +24,24 @@ pub(super) fn text(foreign: &str) -> String {
     crate::proto::readable_text(foreign)
 }
 
+/// JSON for a terminal: what a server's text must not bring there is escaped, as
+/// JSON allows for any character of a string, and only strings have such.
+pub(super) fn json_text(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        let raw = c == '\n' || !text(c.encode_utf8(&mut [0; 4])).starts_with('\\');
+        if raw || c == '\\' {
+            out.push(c);
+        } else {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    out
+}
+
 /// A label and words, within 80 columns.
 pub(super) fn wrapped(label: &str, words: &[String]) -> Vec<String> {
     const INDENT: usize = 13;
@@ -57,6 +75,19 @@ mod tests {
         assert_eq!(size(1536), "1.5 KiB");
         assert_eq!(size(1 << 30), "1 GiB");
         assert_eq!(size(u64::MAX), "15.9 EiB");
+    }
+
+    #[test]
+    fn json_brings_no_control_character_to_a_terminal_and_says_the_same() {
+        let text = "a\u{9b}b\u{202e}c\u{7f}\"d\\e ü";
+        let json = serde_json::to_string(text).unwrap();
+        let shown = json_text(&json);
+        assert!(
+            !shown.chars().any(|c| c.is_control() || c == '\u{202e}'),
+            "{shown}"
+        );
+        assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), text);
+        assert!(shown.contains('ü'));
     }
 
     #[test]

@@ -143,6 +143,12 @@ impl BackendIdentifier {
         })
     }
 
+    /// Whether it was made of this URI, as it is written.
+    #[must_use]
+    pub fn is_of(&self, uri: &Uri) -> bool {
+        self.hash == uri_hash(uri)
+    }
+
     /// The NAME in it.
     #[must_use]
     pub fn name(&self) -> &Name {

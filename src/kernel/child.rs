@@ -5,6 +5,7 @@
 //! neither, and ends when the device is taken down.
 
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -46,6 +47,8 @@ pub(super) fn run(
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
+        // A ^C is for us, who know what to do about it.
+        .process_group(0)
         .spawn()
         .map_err(Error::file("/proc/self/exe"))?;
     let until = Instant::now() + allowed;

@@ -40,5 +40,5 @@ pub fn has_sys_admin() -> bool {
         .lines()
         .find_map(|line| line.strip_prefix("CapEff:"))
         .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .is_some_and(|caps| caps >> CAP_SYS_ADMIN & 1 == 1)
+        .is_some_and(|caps| (caps >> CAP_SYS_ADMIN) & 1 == 1)
 }

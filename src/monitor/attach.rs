@@ -10,7 +10,7 @@ use super::error::Error;
 use super::interrupt::Interrupt;
 use super::links::Links;
 use super::lookup::{by_name, foreign_owner};
-use super::reconcile::{reconcile, reconcile_one};
+use super::reconcile::{claimed, reconcile, reconcile_one};
 use super::runtime::{Runtime, State, index_lock};
 use super::status::{DeviceState, report};
 use crate::config::{BackendIdentifier, Settings};
@@ -255,7 +255,9 @@ impl Bringing<'_> {
 
     fn candidates(&self) -> Result<Box<dyn Iterator<Item = u32>>, Error> {
         let Some(index) = self.settings.device else {
-            return Ok(Box::new(free_indices()?));
+            let claimed = claimed();
+            let free = free_indices()?;
+            return Ok(Box::new(free.filter(move |index| !claimed.contains(index))));
         };
         let device = Device::new(index);
         if device.is_configured() {
@@ -270,7 +272,9 @@ impl Bringing<'_> {
                     ),
             });
         }
-        Ok(Box::new(std::iter::once(index)))
+        // Another detach may have to put its queue back yet.
+        let free = !claimed().contains(&index);
+        Ok(Box::new(free.then_some(index).into_iter()))
     }
 
     /// One CONNECT, with the queue as it must be before it, and as it was after

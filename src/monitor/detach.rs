@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::attach::KERNEL_DEADLINE;
 use super::error::Error;
+use super::interrupt::Interrupt;
 use super::lookup::{Target, foreign_owner};
 use super::reconcile::{reconcile, reconcile_one};
 use super::runtime::{Runtime, index_lock};
@@ -86,10 +87,19 @@ fn ours(
             disconnect(&device, &runtime, netlink)?;
             gone(&device, &identifier.to_string())?;
             put_back(&device, &runtime, known);
-        } else {
-            free(&device, identifier)?;
-            let _turn = index_lock(LOCK_DEADLINE)?;
-            put_back(&device, &runtime, known);
+            return Ok(());
+        }
+        let _interrupt = Interrupt::hold();
+        if let Err(error) = free(&device, identifier) {
+            // The order to disconnect may stand, where its bearer was left behind.
+            let backend = identifier.to_string();
+            let _ = netlink.disconnect_on_close(device.index(), &backend, false);
+            return Err(error);
+        }
+        match index_lock(LOCK_DEADLINE) {
+            Ok(_turn) => put_back(&device, &runtime, known),
+            // It is detached; the next nbdctl puts back what this leaves.
+            Err(error) => tracing::warn!("{error}"),
         }
         Ok(())
     });
@@ -154,18 +164,23 @@ fn free(device: &Device, identifier: &BackendIdentifier) -> Result<(), Error> {
 /// By force: the links are cut first, as the farewell to a server that reads
 /// nothing would stop all of generic netlink.
 fn disconnect(device: &Device, runtime: &Runtime, netlink: &Netlink) -> Result<(), Error> {
-    let links = runtime.load().map_or_else(Vec::new, |state| state.links);
-    for inode in links
-        .iter()
-        .filter(|link| link.tcp)
-        .filter_map(|link| link.inode)
-    {
-        match cut(inode) {
-            Ok(Cut::Unable(waiting)) if waiting > 0 && device.in_flight() != Some(0) => {
-                return Err(Error::WouldFreeze {
-                    device: device.path().display().to_string(),
-                });
-            }
+    let state = runtime.load();
+    // The tables of another network namespace say nothing of this device.
+    let visible = state
+        .as_ref()
+        .is_some_and(|state| state.network_namespace == kernel::network_namespace());
+    let links = state.map_or_else(Vec::new, |state| state.links);
+    let freeze = || Error::WouldFreeze {
+        device: device.path().display().to_string(),
+    };
+    let waiting = device.in_flight() != Some(0);
+    for link in links.iter().filter(|link| link.tcp) {
+        let cut = match link.inode {
+            Some(inode) if visible => cut(inode),
+            _ => Ok(Cut::Unable(1)),
+        };
+        match cut {
+            Ok(Cut::Unable(bytes)) if bytes > 0 && waiting => return Err(freeze()),
             Ok(_) => {}
             Err(error) => tracing::warn!("the connection was not cut: {error}"),
         }

@@ -79,6 +79,9 @@ pub fn uri_of(target: &Target) -> Result<String, Error> {
         device: path(),
         by: foreign_owner(&device),
     })?;
+    if !kernel::has_sys_admin() {
+        return Err(kernel::Error::NoRight.into());
+    }
     let state = Runtime::of(identifier.name()).load();
     let state = state.filter(|state| state.backend_identifier == identifier.to_string());
     state
@@ -86,20 +89,39 @@ pub fn uri_of(target: &Target) -> Result<String, Error> {
         .ok_or_else(|| Error::NotAttached(format!("{}, as far as /run/nbdctl tells,", path())))
 }
 
-/// The first device of ours of which this is true: of the URI that it was attached
-/// from, and of the addresses that answer for it.
+/// What is known of a device of ours, for whoever must not touch its export.
+#[derive(Debug, Clone)]
+pub struct Attachment {
+    /// The device.
+    pub device: Device,
+    /// Its identifier, which has a hash of its URI.
+    pub identifier: BackendIdentifier,
+    /// Its URI and the addresses that answer for it; `None` where /run/nbdctl
+    /// does not tell, or not to this user.
+    pub origin: Option<(String, Vec<String>)>,
+}
+
+/// Every device of ours.
 ///
 /// # Errors
 ///
 /// sysfs cannot be read.
-pub fn attached_from(
-    is_it: impl Fn(&str, &[String]) -> bool,
-) -> Result<Option<Device>, kernel::Error> {
-    Ok(attached()?.into_iter().find_map(|(device, identifier)| {
-        let state = Runtime::of(identifier.name()).load()?;
-        let peers: Vec<_> = state.links.into_iter().map(|link| link.peer).collect();
-        is_it(&state.uri, &peers).then_some(device)
-    }))
+pub fn attachments() -> Result<Vec<Attachment>, kernel::Error> {
+    let devices = attached()?.into_iter();
+    Ok(devices
+        .map(|(device, identifier)| {
+            let state = Runtime::of(identifier.name()).load();
+            let origin = state.map(|state| {
+                let peers = state.links.into_iter().map(|link| link.peer);
+                (state.uri, peers.collect())
+            });
+            Attachment {
+                device,
+                identifier,
+                origin,
+            }
+        })
+        .collect())
 }
 
 fn identifier(device: &Device) -> Option<BackendIdentifier> {

@@ -21,5 +21,5 @@ pub use attach::{Attached, attach};
 pub use detach::{Detached, detach};
 pub use doctor::{Finding, Severity, examine};
 pub use error::Error;
-pub use lookup::{Target, attached, attached_from, uri_of};
+pub use lookup::{Attachment, Target, attached, attachments, uri_of};
 pub use status::{Connection, DeviceState, Report, report};

@@ -54,7 +54,7 @@ impl TransmissionFlags {
             "BLOCK_STATUS_PAYLOAD",
         ];
         (0..16)
-            .filter(|bit| self.0 >> bit & 1 == 1)
+            .filter(|bit| (self.0 >> bit) & 1 == 1)
             .map(|bit| {
                 NAMES
                     .get(bit)

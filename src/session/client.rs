@@ -2,6 +2,7 @@
 //!
 //! It must not know what the answers are for.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::deadline::Deadline;
@@ -12,7 +13,7 @@ use crate::proto::transmission::{
     Command, CommandFlags, ErrorCode, Event, Extent, Outcome, Replies, Request, SelectedContext,
     Terms, push_merged,
 };
-use crate::proto::{Export, TransmissionFlags};
+use crate::proto::{Export, TransmissionFlags, readable_text};
 use crate::uri::Uri;
 
 /// What a length of 32 bits can ask for at once: the most that is a multiple of
@@ -35,6 +36,17 @@ pub enum Erase {
     },
     /// TRIM.
     Discard,
+}
+
+/// A range of an export, in whole blocks of the server's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    /// In bytes.
+    pub offset: u64,
+    /// In bytes.
+    pub length: u64,
+    /// Bytes behind it that are no whole block, where the range was to be all.
+    pub lost: u64,
 }
 
 /// A session that answers requests.
@@ -93,66 +105,133 @@ impl Client {
         &self.peer
     }
 
-    /// The metadata contexts that were selected.
-    pub fn contexts(&self) -> impl Iterator<Item = &str> {
-        self.contexts.iter().map(|context| context.name.as_str())
-    }
-
-    /// Tells the extents of the one selected context from `offset` for `length`
-    /// bytes, in order, neighbours of one status as one. One request covers all
-    /// that its header can say, and the answer as much as the server likes.
+    /// The one selected context.
     ///
     /// # Errors
     ///
-    /// The range is not within the export; the server fails or breaks off.
+    /// None was selected, or one query selected several.
+    pub fn only_context(&self) -> Result<u32, Error> {
+        match self.contexts.as_slice() {
+            [] => Err(self.error(Fault::NoContext)),
+            [only] => Ok(only.id),
+            several => {
+                let names: Vec<_> = several
+                    .iter()
+                    .map(|context| readable_text(&context.name))
+                    .collect();
+                Err(self.error(Fault::Asked(format!(
+                    "that selects several metadata contexts, choose one: {}",
+                    names.join(", ")
+                ))))
+            }
+        }
+    }
+
+    /// The range from `offset` on for `length` bytes; without a length to the
+    /// export's last whole block.
+    ///
+    /// # Errors
+    ///
+    /// It is not within the export, or not in whole blocks of the server's.
+    pub fn range(&self, offset: u64, length: Option<u64>) -> Result<Range, Error> {
+        let asked = |text: String| Err(self.error(Fault::Asked(text)));
+        let size = self.export.size;
+        let block = u64::from(self.export.block_sizes.minimum);
+        if offset > size {
+            return asked(format!(
+                "the offset is behind the export's end, which is at {size}"
+            ));
+        }
+        if offset % block != 0 || length.is_some_and(|length| length % block != 0) {
+            return asked(format!(
+                "offset and length must be multiples of the server's minimum block size, {block}"
+            ));
+        }
+        let lost = size % block;
+        match length {
+            Some(length) if offset.checked_add(length).is_none_or(|end| end > size) => asked(
+                format!("{length} bytes at {offset} are not within the export, which has {size}"),
+            ),
+            Some(length) => Ok(Range {
+                offset,
+                length,
+                lost: 0,
+            }),
+            None => Ok(Range {
+                offset,
+                length: (size - lost).saturating_sub(offset),
+                lost,
+            }),
+        }
+    }
+
+    /// Tells the extents of the one selected context in a range, in order,
+    /// neighbours of one status as one, until `each` breaks off. One request
+    /// covers all that its header can say, and the answer as much as the server
+    /// likes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::only_context`]; the server fails or breaks off.
     pub fn map(
         &mut self,
-        offset: u64,
-        length: u64,
-        mut each: impl FnMut(u64, Extent),
+        range: Range,
+        mut each: impl FnMut(u64, Extent) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        let end = self.end_of(offset, length)?;
+        let context = self.only_context()?;
         let step = if self.style == HeaderStyle::Extended {
             u64::MAX
         } else {
             MAX_SHORT
         };
-        let mut at = offset;
-        let mut pending: Vec<Extent> = Vec::new();
-        let mut begun = offset;
+        let end = range.offset + range.length;
+        let mut at = range.offset;
+        let mut begun = at;
+        let mut last: Option<Extent> = None;
         while at < end {
-            for extent in self.block_status(at, (end - at).min(step))? {
+            for extent in self.block_status(context, at, (end - at).min(step))? {
                 let length = extent.length.min(end - at);
-                if length == 0 {
-                    break;
-                }
+                let mut both: Vec<_> = last.take().into_iter().collect();
+                push_merged(&mut both, Extent { length, ..extent });
                 at += length;
-                push_merged(&mut pending, Extent { length, ..extent });
-                if let [whole, _] = pending.as_slice() {
-                    each(begun, *whole);
+                last = both.pop();
+                for whole in both {
+                    if each(begun, whole).is_break() {
+                        return Ok(());
+                    }
                     begun += whole.length;
-                    pending.remove(0);
+                }
+                if at == end {
+                    break;
                 }
             }
         }
-        pending.into_iter().for_each(|last| each(begun, last));
+        if let Some(last) = last {
+            // Nothing follows that could be broken off.
+            let _ = each(begun, last);
+        }
         Ok(())
     }
 
-    /// One BLOCK_STATUS: at least one extent.
-    fn block_status(&mut self, offset: u64, length: u64) -> Result<Vec<Extent>, Error> {
+    /// One BLOCK_STATUS: at least one extent, in whole blocks.
+    fn block_status(&mut self, id: u32, offset: u64, length: u64) -> Result<Vec<Extent>, Error> {
         let mut found = Vec::new();
-        self.ask(
-            Command::BLOCK_STATUS,
-            CommandFlags::NONE,
-            offset,
-            length,
-            |event| {
-                if let Event::Extents { extents, .. } = event {
+        let flags = CommandFlags::NONE;
+        self.ask(Command::BLOCK_STATUS, flags, offset, length, |event| {
+            if let Event::Extents { context, extents } = event {
+                if context == id {
                     found = extents;
                 }
-            },
-        )?;
+            }
+        })?;
+        let block = u64::from(self.export.block_sizes.minimum);
+        let mut at = offset;
+        for extent in &found {
+            at = at.saturating_add(extent.length);
+            if at % block != 0 && at < self.export.size {
+                return Err(self.error(Fault::Misaligned { at, block }));
+            }
+        }
         if found.is_empty() {
             return Err(self.error(Fault::Lacks(
                 "the server answers block status with no extents at all",
@@ -174,7 +253,7 @@ impl Client {
                 Self::MAX_READ
             ))));
         }
-        self.end_of(offset, length.into())?;
+        self.range(offset, Some(length.into()))?;
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
         let flags = CommandFlags::NONE;
         self.ask(Command::READ, flags, offset, length.into(), |event| {
@@ -196,46 +275,51 @@ impl Client {
     }
 
     /// Erases a range: in one request where headers are extended, else in pieces;
-    /// `progress` hears how much is done. What was done is flushed at the end.
+    /// `progress` hears how much is done. What was done is flushed at the end, or
+    /// when it fails.
     ///
     /// # Errors
     ///
-    /// The server lacks the command, or fails; the range is not within the
-    /// export, or not in whole blocks.
+    /// The server lacks the command; [`Fault::Partly`] when it fails.
     pub fn erase(
         &mut self,
         how: Erase,
-        offset: u64,
-        length: u64,
+        range: Range,
         mut progress: impl FnMut(u64),
     ) -> Result<(), Error> {
-        let end = self.end_of(offset, length)?;
         let (command, flags) = self.erasing(how)?;
-        let block = u64::from(self.export.block_sizes.minimum);
-        if offset % block != 0 || end % block != 0 {
-            return Err(self.error(Fault::Asked(format!(
-                "offset and length must be multiples of the server's minimum block size, {block}"
-            ))));
-        }
         let mut step = if self.style == HeaderStyle::Extended {
             u64::MAX
         } else {
             PIECE
         };
-        let mut at = offset;
-        while at < end {
-            let piece = (end - at).min(step);
-            match self.ask(command, flags, at, piece, |_| {}) {
+        let mut done = 0;
+        while done < range.length {
+            let piece = (range.length - done).min(step);
+            match self.ask(command, flags, range.offset + done, piece, |_| {}) {
                 // "The server MAY reply with EOVERFLOW or EINVAL if the oversize
                 // request would require too many resources."
                 Err(error) if piece > PIECE && is_too_large(&error.fault) => step = PIECE,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if matches!(error.fault, Fault::Failed { .. }) {
+                        // What was done is worth keeping; the failure is told.
+                        let _ = self.flush();
+                    }
+                    return Err(self.error(Fault::Partly {
+                        until: range.offset + done,
+                        fault: Box::new(error.fault),
+                    }));
+                }
                 Ok(()) => {
-                    at += piece;
-                    progress(at - offset);
+                    done += piece;
+                    progress(done);
                 }
             }
         }
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
         if self.export.flags.contains(TransmissionFlags::SEND_FLUSH) {
             self.ask(Command::FLUSH, CommandFlags::NONE, 0, 0, |_| {})?;
         }
@@ -335,18 +419,6 @@ impl Client {
         }
         let bytes = buffer.get(..count).unwrap_or_default();
         Ok(self.replies.handle_input(bytes)?)
-    }
-
-    fn end_of(&self, offset: u64, length: u64) -> Result<u64, Error> {
-        let end = offset
-            .checked_add(length)
-            .filter(|end| *end <= self.export.size);
-        end.ok_or_else(|| {
-            self.error(Fault::Asked(format!(
-                "{length} bytes at {offset} are not within the export, which has {}",
-                self.export.size
-            )))
-        })
     }
 
     fn error(&self, fault: Fault) -> Error {

@@ -56,6 +56,31 @@ pub enum Fault {
         /// What it told people about it, readable; often empty.
         message: String,
     },
+    /// An extent that is not in whole blocks of the server's own.
+    #[error(
+        "the server broke the protocol: it tells an extent that ends at {at}, and its minimum \
+         block size is {block}"
+    )]
+    Misaligned {
+        /// Its end.
+        at: u64,
+        /// In bytes.
+        block: u64,
+    },
+    /// Erasing failed in the middle.
+    #[error("{fault}; what is before {until} is done{}", doubt(.fault))]
+    Partly {
+        /// Where it failed, in bytes from the export's start.
+        until: u64,
+        /// How.
+        fault: Box<Self>,
+    },
+    /// The metadata context is not to be had.
+    #[error(
+        "the server has no such metadata context for this client: --list-contexts shows what \
+         there is; a server with simple replies has none"
+    )]
+    NoContext,
     /// The server lacks what was asked for.
     #[error("{0}")]
     Lacks(&'static str),
@@ -86,7 +111,7 @@ pub enum Fault {
         waits_for: &'static str,
     },
     /// The deadline passed.
-    #[error("no answer within {}: {waits_for} did not come", seconds(.allowed))]
+    #[error("no answer within {}: {waits_for} did not come{}", seconds(.allowed), hint(waits_for))]
     TimedOut {
         /// What was waited for.
         waits_for: &'static str,
@@ -107,6 +132,9 @@ impl Fault {
             Self::Protocol(_)
                 | Self::Transmission(_)
                 | Self::Failed { .. }
+                | Self::Misaligned { .. }
+                | Self::Partly { .. }
+                | Self::NoContext
                 | Self::Lacks(_)
                 | Self::Asked(_)
         )
@@ -117,6 +145,7 @@ impl Fault {
     pub fn is_timeout(&self) -> bool {
         match self {
             Self::TimedOut { .. } => true,
+            Self::Partly { fault, .. } => fault.is_timeout(),
             Self::Several(faults) => faults.iter().any(|(_, fault)| fault.is_timeout()),
             _ => false,
         }
@@ -130,6 +159,23 @@ impl Fault {
             Some((_, fault)) => fault,
             None => Self::Io(io::ErrorKind::NotFound.into()),
         }
+    }
+}
+
+/// What the commonest silence means.
+fn hint(waits_for: &str) -> &'static str {
+    if waits_for == "the greeting" {
+        " (a server that serves one client at a time is silent to a second)"
+    } else {
+        ""
+    }
+}
+
+/// What a server that does not answer may be doing all the same.
+fn doubt(fault: &Fault) -> &'static str {
+    match fault {
+        Fault::Failed { .. } => "",
+        _ => ", and what follows may be done or under way",
     }
 }
 

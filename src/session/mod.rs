@@ -15,7 +15,7 @@ use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
-pub use client::{Client, Erase};
+pub use client::{Client, Erase, Range};
 pub use deadline::Deadline;
 pub use error::{Error, Fault};
 pub use survey::{Listing, Survey, TlsOffer, contexts, list, survey};

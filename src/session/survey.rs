@@ -5,13 +5,17 @@ use std::time::Duration;
 use super::deadline::Deadline;
 use super::error::{Error, Fault};
 use super::talk::Talk;
-use super::{each_address, targets};
+use super::{Client, Session, each_address, targets};
 use crate::proto::{self, Ask, Event, Export, HeaderStyle, Refusal, ReplyType, Wanted};
 use crate::uri::Uri;
 
 /// How much may be asked in one write: it must fit the buffers between the two,
 /// or both would wait for the other to read.
 const BATCH_BYTES: usize = 16 * 1024;
+
+/// The most memory that a list may take with what each export is; the names
+/// alone are bounded where they are read.
+const LIST_BYTES: usize = 8 * 1024 * 1024;
 
 /// A probe that tells one thing more has no claim to the user's whole patience.
 const PROBE: Duration = Duration::from_secs(2);
@@ -95,10 +99,13 @@ pub fn survey(uri: &Uri, deadline: Deadline) -> Result<Survey, Error> {
             proto::Error::from(proto::Violation::NoExportInfo).into(),
         )
     })?;
+    let (compact, gone) = grants_compact(uri);
+    // nbd-server 3.24 tells no size before it is gone to.
+    let export = gone.filter(|_| export.size == 0).unwrap_or(export);
     Ok(Survey {
         peer,
         export,
-        compact: grants_compact(uri),
+        compact,
         structured: survey.structured,
         extended: survey.extended,
         contexts: survey.contexts,
@@ -182,16 +189,22 @@ fn until_idle(talk: &mut Talk, deadline: Deadline) -> Result<Vec<Event>, Fault> 
     }
 }
 
-/// Only a connection that asks for nothing better can tell.
-fn grants_compact(uri: &Uri) -> Option<bool> {
-    let export = uri.export().to_owned();
-    let (_, events) = ask_all(uri, vec![Ask::Info { export }], Deadline::after(PROBE)).ok()?;
-    events.into_iter().find_map(|event| match event {
-        Event::Info { answer, .. } => {
-            Some(!answer.is_err_and(|refusal| refusal.reply == ReplyType::ERR_EXT_HEADER_REQD))
+/// Only a connection that asks for nothing better can tell; and what the export
+/// is to one that enters transmission.
+fn grants_compact(uri: &Uri) -> (Option<bool>, Option<Export>) {
+    match Session::open(uri, Deadline::after(PROBE)) {
+        Ok(session) => {
+            let export = session.export().clone();
+            Client::new(uri, session, PROBE).leave();
+            (Some(true), Some(export))
         }
-        _ => None,
-    })
+        Err(error) => {
+            let style = ReplyType::ERR_EXT_HEADER_REQD;
+            let refused = matches!(&error.fault,
+                Fault::Protocol(proto::Error::Refused(refusal)) if refusal.reply == style);
+            (refused.then_some(false), None)
+        }
+    }
 }
 
 /// A connection that asks for TLS, and goes away when it is granted.
@@ -222,7 +235,7 @@ pub fn list(uri: &Uri, deadline: Deadline) -> Result<Vec<Listing>, Error> {
     let (_, listings) = each_address(uri, &targets, deadline, |stream, share| {
         let mut talk = Talk::begin(stream, wanted.clone());
         let names = names(until_idle(&mut talk, share)?)?;
-        let listings = describe(&mut talk, names, share.allowed())?;
+        let listings = describe(&mut talk, names, share)?;
         talk.leave(Deadline::after(PROBE));
         Ok(listings)
     })?;
@@ -241,13 +254,13 @@ fn names(events: Vec<Event>) -> Result<Vec<(String, String)>, Fault> {
     Ok(names)
 }
 
-/// Asks about each, as many in one write as is safe; every batch has the time
-/// that the whole was given.
+/// Asks about each, as many in one write as is safe, all by the one deadline.
 fn describe(
     talk: &mut Talk,
     names: Vec<(String, String)>,
-    allowed: Duration,
+    deadline: Deadline,
 ) -> Result<Vec<Listing>, Fault> {
+    let mut room = LIST_BYTES;
     let mut listings = Vec::new();
     let mut names = names.into_iter().peekable();
     while names.peek().is_some() {
@@ -264,9 +277,15 @@ fn describe(
             export: name.clone(),
         });
         talk.ask(asks.collect())?;
-        let answers = until_idle(talk, Deadline::after(allowed))?;
+        let answers = until_idle(talk, deadline)?;
         for ((name, description), event) in batch.into_iter().zip(answers) {
             if let Event::Info { answer, .. } = event {
+                room = room.checked_sub(weight(&name, &answer)).ok_or_else(|| {
+                    proto::Error::from(proto::Violation::EndlessList {
+                        asked: proto::OptionCode::INFO,
+                        limit: LIST_BYTES,
+                    })
+                })?;
                 listings.push(Listing {
                     name,
                     description,
@@ -276,4 +295,14 @@ fn describe(
         }
     }
     Ok(listings)
+}
+
+/// What an entry takes.
+fn weight(name: &str, answer: &Result<Export, Refusal>) -> usize {
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let told = match answer {
+        Ok(export) => text(&export.description) + text(&export.canonical_name),
+        Err(refusal) => refusal.message.len(),
+    };
+    256 + name.len() + told
 }

@@ -228,13 +228,24 @@ scenario!(an_attached_export_is_mapped_and_not_erased, |machine| {
     for uri in [server.uri(), "nbd://localhost:10900/disk".to_owned()] {
         for verb in ["zero", "discard"] {
             let ran = machine.nbdctl(&[verb, &uri]);
-            assert_eq!(ran.status, 1, "{ran:?}");
+            assert_eq!(ran.status, 5, "{ran:?}");
             assert!(
                 ran.stderr.contains("is attached here as /dev/nbd0"),
                 "{ran:?}"
             );
         }
     }
+    // Nobody else may read where it comes from; and without a state nobody can.
+    let nbdctl = env!("CARGO_BIN_EXE_nbdctl");
+    let other = "nbd://[::ffff:127.0.0.1]:10900/disk";
+    let stranger = machine.try_sh(&format!(
+        "setpriv --reuid 65534 --clear-groups {nbdctl} zero {other}"
+    ));
+    assert_eq!(stranger.status, 5, "{stranger:?}");
+    machine.sh("mv /run/nbdctl/x/state.json /tmp/state");
+    let blind = machine.nbdctl(&["zero", other]);
+    assert_eq!(blind.status, 5, "{blind:?}");
+    machine.sh("mv /tmp/state /run/nbdctl/x/state.json");
     let map = machine.nbdctl(&["map", "x"]);
     assert!(map.stdout.contains(" 1048576  data"), "it is untouched");
     let forced = machine.nbdctl(&["discard", &server.uri(), "--force"]);

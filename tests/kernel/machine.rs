@@ -14,7 +14,7 @@ use nix::fcntl::{Flock, FlockArg};
 const GUESTS: usize = 2;
 
 /// A guest that takes longer is stuck.
-const LIMIT_SECONDS: u32 = 150;
+const LIMIT_SECONDS: u32 = 240;
 
 /// Defines a scenario: a module with one test for each kernel.
 ///

@@ -201,7 +201,7 @@ fn a_request_names_the_transmission_flags_that_it_needs() {
         0,
         1,
     );
-    assert_eq!(zero.needs().0, 1 << 6 | 1 << 3 | 1 << 11);
+    assert_eq!(zero.needs().0, (1 << 6) | (1 << 3) | (1 << 11));
     let status = request(Command::BLOCK_STATUS, CommandFlags::PAYLOAD_LEN, 0, 12);
     assert_eq!(status.needs().0, 1 << 12);
     assert_eq!(
