@@ -4,11 +4,9 @@
 //! URIs do not show what they lead to; nor can everyone read /run/nbdctl. What
 //! cannot be told apart is suspect.
 
-use std::net::SocketAddr;
-
 use crate::kernel;
 use crate::monitor::{Attachment, attachments};
-use crate::session::Client;
+use crate::session::{Client, same_peer};
 use crate::uri::{Endpoint, Uri};
 
 /// Why an export is not to be touched.
@@ -67,29 +65,5 @@ fn same_endpoint(one: &Endpoint, other: &Endpoint) -> bool {
             real(one) == real(other)
         }
         _ => one == other,
-    }
-}
-
-/// The same address, or any two of this machine's own with one port.
-fn same_peer(one: &str, other: &str) -> bool {
-    match (one.parse::<SocketAddr>(), other.parse::<SocketAddr>()) {
-        (Ok(one), Ok(other)) => {
-            let loopback = one.ip().is_loopback() && other.ip().is_loopback();
-            one.port() == other.port() && (one.ip() == other.ip() || loopback)
-        }
-        _ => one == other,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_of_one_server_are_the_same_place() {
-        assert!(same_peer("127.0.0.1:10809", "[::1]:10809"));
-        assert!(same_peer("10.0.0.5:10809", "10.0.0.5:10809"));
-        assert!(!same_peer("10.0.0.5:10809", "10.0.0.6:10809"));
-        assert!(!same_peer("127.0.0.1:10809", "127.0.0.1:10810"));
     }
 }

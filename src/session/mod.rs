@@ -7,6 +7,7 @@ mod client;
 mod deadline;
 mod dial;
 mod error;
+mod peer;
 mod stream;
 mod survey;
 mod talk;
@@ -18,6 +19,7 @@ use std::thread;
 pub use client::{Client, Erase, Range};
 pub use deadline::Deadline;
 pub use error::{Error, Fault};
+pub use peer::same_peer;
 pub use survey::{Listing, Survey, TlsOffer, contexts, list, survey};
 
 use crate::proto::{self, Compact, Event, Export, HeaderStyle, Negotiated, Wanted};

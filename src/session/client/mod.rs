@@ -2,7 +2,11 @@
 //!
 //! It must not know what the answers are for.
 
-use std::ops::ControlFlow;
+mod erase;
+mod map;
+
+pub use erase::Erase;
+
 use std::time::Duration;
 
 use super::deadline::Deadline;
@@ -10,33 +14,10 @@ use super::error::{Error, Fault};
 use super::stream::Stream;
 use super::{HeaderStyle, Session};
 use crate::proto::transmission::{
-    Command, CommandFlags, ErrorCode, Event, Extent, Outcome, Replies, Request, SelectedContext,
-    Terms, push_merged,
+    Command, CommandFlags, Event, Outcome, Replies, Request, SelectedContext, Terms,
 };
-use crate::proto::{Export, TransmissionFlags, readable_text};
+use crate::proto::{Export, readable_text};
 use crate::uri::Uri;
-
-/// What a length of 32 bits can ask for at once: the most that is a multiple of
-/// every minimum block size there is.
-const MAX_SHORT: u64 = 0xffff_0000;
-
-/// How much is erased at once where a request cannot take it all: progress is
-/// told between two of them, and any server that takes 32 bits takes this.
-const PIECE: u64 = 1 << 30;
-
-/// How to make a range read as zeroes, or forget it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Erase {
-    /// WRITE_ZEROES.
-    Zero {
-        /// Keep the space allocated.
-        no_hole: bool,
-        /// Quickly or not at all.
-        fast: bool,
-    },
-    /// TRIM.
-    Discard,
-}
 
 /// A range of an export, in whole blocks of the server's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,81 +146,6 @@ impl Client {
         }
     }
 
-    /// Tells the extents of the one selected context in a range, in order,
-    /// neighbours of one status as one, until `each` breaks off. One request
-    /// covers all that its header can say, and the answer as much as the server
-    /// likes.
-    ///
-    /// # Errors
-    ///
-    /// As [`Client::only_context`]; the server fails or breaks off.
-    pub fn map(
-        &mut self,
-        range: Range,
-        mut each: impl FnMut(u64, Extent) -> ControlFlow<()>,
-    ) -> Result<(), Error> {
-        let context = self.only_context()?;
-        let step = if self.style == HeaderStyle::Extended {
-            u64::MAX
-        } else {
-            MAX_SHORT
-        };
-        let end = range.offset + range.length;
-        let mut at = range.offset;
-        let mut begun = at;
-        let mut last: Option<Extent> = None;
-        while at < end {
-            for extent in self.block_status(context, at, (end - at).min(step))? {
-                let length = extent.length.min(end - at);
-                let mut both: Vec<_> = last.take().into_iter().collect();
-                push_merged(&mut both, Extent { length, ..extent });
-                at += length;
-                last = both.pop();
-                for whole in both {
-                    if each(begun, whole).is_break() {
-                        return Ok(());
-                    }
-                    begun += whole.length;
-                }
-                if at == end {
-                    break;
-                }
-            }
-        }
-        if let Some(last) = last {
-            // Nothing follows that could be broken off.
-            let _ = each(begun, last);
-        }
-        Ok(())
-    }
-
-    /// One BLOCK_STATUS: at least one extent, in whole blocks.
-    fn block_status(&mut self, id: u32, offset: u64, length: u64) -> Result<Vec<Extent>, Error> {
-        let mut found = Vec::new();
-        let flags = CommandFlags::NONE;
-        self.ask(Command::BLOCK_STATUS, flags, offset, length, |event| {
-            if let Event::Extents { context, extents } = event {
-                if context == id {
-                    found = extents;
-                }
-            }
-        })?;
-        let block = u64::from(self.export.block_sizes.minimum);
-        let mut at = offset;
-        for extent in &found {
-            at = at.saturating_add(extent.length);
-            if at % block != 0 && at < self.export.size {
-                return Err(self.error(Fault::Misaligned { at, block }));
-            }
-        }
-        if found.is_empty() {
-            return Err(self.error(Fault::Lacks(
-                "the server answers block status with no extents at all",
-            )));
-        }
-        Ok(found)
-    }
-
     /// Reads a few bytes: what identifies a file system, not what it holds.
     ///
     /// # Errors
@@ -272,88 +178,6 @@ impl Client {
             }
         })?;
         Ok(bytes)
-    }
-
-    /// Erases a range: in one request where headers are extended, else in pieces;
-    /// `progress` hears how much is done. What was done is flushed at the end, or
-    /// when it fails.
-    ///
-    /// # Errors
-    ///
-    /// The server lacks the command; [`Fault::Partly`] when it fails.
-    pub fn erase(
-        &mut self,
-        how: Erase,
-        range: Range,
-        mut progress: impl FnMut(u64),
-    ) -> Result<(), Error> {
-        let (command, flags) = self.erasing(how)?;
-        let mut step = if self.style == HeaderStyle::Extended {
-            u64::MAX
-        } else {
-            PIECE
-        };
-        let mut done = 0;
-        while done < range.length {
-            let piece = (range.length - done).min(step);
-            match self.ask(command, flags, range.offset + done, piece, |_| {}) {
-                // "The server MAY reply with EOVERFLOW or EINVAL if the oversize
-                // request would require too many resources."
-                Err(error) if piece > PIECE && is_too_large(&error.fault) => step = PIECE,
-                Err(error) => {
-                    if matches!(error.fault, Fault::Failed { .. }) {
-                        // What was done is worth keeping; the failure is told.
-                        let _ = self.flush();
-                    }
-                    return Err(self.error(Fault::Partly {
-                        until: range.offset + done,
-                        fault: Box::new(error.fault),
-                    }));
-                }
-                Ok(()) => {
-                    done += piece;
-                    progress(done);
-                }
-            }
-        }
-        self.flush()
-    }
-
-    fn flush(&mut self) -> Result<(), Error> {
-        if self.export.flags.contains(TransmissionFlags::SEND_FLUSH) {
-            self.ask(Command::FLUSH, CommandFlags::NONE, 0, 0, |_| {})?;
-        }
-        Ok(())
-    }
-
-    /// The command, where the server has it.
-    fn erasing(&self, how: Erase) -> Result<(Command, CommandFlags), Error> {
-        let has = |flag| self.export.flags.contains(flag);
-        let lacks = |what| Err(self.error(Fault::Lacks(what)));
-        if self.export.is_read_only() {
-            return lacks("the export is read-only");
-        }
-        let (no_hole, fast) = match how {
-            Erase::Discard if has(TransmissionFlags::SEND_TRIM) => {
-                return Ok((Command::TRIM, CommandFlags::NONE));
-            }
-            Erase::Discard => return lacks("the server cannot discard (no SEND_TRIM)"),
-            Erase::Zero { no_hole, fast } => (no_hole, fast),
-        };
-        if !has(TransmissionFlags::SEND_WRITE_ZEROES) {
-            return lacks("the server cannot write zeroes (no SEND_WRITE_ZEROES)");
-        }
-        if fast && !has(TransmissionFlags::SEND_FAST_ZERO) {
-            return lacks("the server cannot tell whether zeroes are fast: leave out --fast");
-        }
-        let mut flags = CommandFlags::NONE;
-        if no_hole {
-            flags = flags.with(CommandFlags::NO_HOLE);
-        }
-        if fast {
-            flags = flags.with(CommandFlags::FAST_ZERO);
-        }
-        Ok((Command::WRITE_ZEROES, flags))
     }
 
     /// Says good-bye (`NBD_CMD_DISC`).
@@ -424,14 +248,4 @@ impl Client {
     fn error(&self, fault: Fault) -> Error {
         Error::new(&self.uri, fault)
     }
-}
-
-fn is_too_large(fault: &Fault) -> bool {
-    matches!(
-        fault,
-        Fault::Failed {
-            code: ErrorCode::EOVERFLOW | ErrorCode::EINVAL,
-            ..
-        }
-    )
 }
