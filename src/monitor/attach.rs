@@ -255,7 +255,7 @@ impl Bringing<'_> {
 
     fn candidates(&self) -> Result<Box<dyn Iterator<Item = u32>>, Error> {
         let Some(index) = self.settings.device else {
-            let claimed = claimed();
+            let claimed = claimed(self.runtime);
             let free = free_indices()?;
             return Ok(Box::new(free.filter(move |index| !claimed.contains(index))));
         };
@@ -273,7 +273,7 @@ impl Bringing<'_> {
             });
         }
         // Another detach may have to put its queue back yet.
-        let free = !claimed().contains(&index);
+        let free = !claimed(self.runtime).contains(&index);
         Ok(Box::new(free.then_some(index).into_iter()))
     }
 

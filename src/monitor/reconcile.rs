@@ -39,11 +39,12 @@ fn is_live(state: &State) -> bool {
     device.is_configured() && device.backend().as_ref() == Some(&state.backend_identifier)
 }
 
-/// The indices that a state in /run tells of. What is not reconciled of them
-/// belongs to somebody who is at it, and whose queue is not as it was.
-pub(super) fn claimed() -> Vec<u32> {
+/// The indices that a state in /run tells of, but our own. What is not reconciled
+/// of them belongs to somebody who is at it, and whose queue is not as it was.
+pub(super) fn claimed(own: &Runtime) -> Vec<u32> {
     let states = Runtime::all().into_iter();
     states
+        .filter(|runtime| runtime != own)
         .filter_map(|runtime| runtime.load().map(|state| state.index))
         .collect()
 }

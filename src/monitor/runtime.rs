@@ -71,7 +71,7 @@ pub(super) fn index_lock(allowed: Duration) -> Result<Lock, Error> {
 }
 
 /// The folder of a NAME.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Runtime {
     folder: PathBuf,
 }

@@ -155,6 +155,8 @@ scenario!(
         );
         let large = server::nbdkit(&image, 10901, &[], &[]);
         let (small, large) = (small.uri(), large.uri());
+        let settings = "grep . /sys/block/nbd[0-3]/queue/{io_timeout,max_sectors_kb,read_ahead_kb}";
+        let before = machine.sh(settings);
         thread::scope(|scope| {
             for (name, uri, kb) in [
                 ("a", &large, "1280"),
@@ -175,6 +177,7 @@ scenario!(
             }
         });
         machine.assert_clean();
+        assert_eq!(machine.sh(settings), before, "every queue is as it was");
         for _ in 0..5 {
             machine.attach(&[&large, "--name", "x"]);
             let both: Vec<i32> = thread::scope(|scope| {
