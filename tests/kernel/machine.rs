@@ -89,6 +89,8 @@ pub fn run(kernel: &str, test: &str, extra: &[&str], body: fn(&Machine)) {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
+    // Shown with --nocapture: what it measured.
+    println!("{}", String::from_utf8_lossy(&output.stdout));
 }
 
 /// The folder of a file that a guest does not see by itself.
