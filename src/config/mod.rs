@@ -6,4 +6,4 @@ mod name;
 mod settings;
 
 pub use name::{BackendIdentifier, Name, NameError};
-pub use settings::{BlockSize, Connections, DeadTimeout, Settings, ValueError};
+pub use settings::{BlockSize, Connections, DeadTimeout, Settings, ValueError, io_timeout};

@@ -48,20 +48,20 @@ impl Settings {
             connect_timeout: Duration::from_secs(10),
         }
     }
+}
 
-    /// `queue/io_timeout` for these connections.
-    ///
-    /// With one connection the driver's timer is a harmless poll for "was the
-    /// link replaced?", and one second is how often it asks. With more it shoots
-    /// the link of a request that is merely slow, so it must outlast the slowest
-    /// answer (`nbd_xmit_timeout`).
-    #[must_use]
-    pub fn io_timeout(&self) -> Duration {
-        if self.connections.get() > 1 {
-            Duration::from_secs(30)
-        } else {
-            Duration::from_secs(1)
-        }
+/// `queue/io_timeout` for a device with so many connections.
+///
+/// With one connection the driver's timer is a harmless poll for "was the
+/// link replaced?", and one second is how often it asks. With more it shoots
+/// the link of a request that is merely slow, so it must outlast the slowest
+/// answer (`nbd_xmit_timeout`).
+#[must_use]
+pub fn io_timeout(connections: usize) -> Duration {
+    if connections > 1 {
+        Duration::from_secs(30)
+    } else {
+        Duration::from_secs(1)
     }
 }
 
@@ -78,7 +78,7 @@ impl Connections {
     /// More than this adds nothing that was ever measured, and each is a thread
     /// at the server.
     pub const MAX: u32 = 16;
-    /// The kernel path's default: see [`Settings::io_timeout`].
+    /// The kernel path's default: see [`io_timeout`].
     pub const DEFAULT: Self = Self(1);
 
     /// The number.
@@ -196,9 +196,7 @@ mod tests {
 
     #[test]
     fn several_connections_get_a_timer_that_outlasts_a_slow_server() {
-        let mut settings = Settings::new(Uri::parse("nbd://h/x").unwrap());
-        assert_eq!(settings.io_timeout().as_millis(), 1000);
-        settings.connections = "2".parse().unwrap();
-        assert_eq!(settings.io_timeout().as_millis(), 30_000);
+        assert_eq!(io_timeout(1).as_millis(), 1000);
+        assert_eq!(io_timeout(2).as_millis(), 30_000);
     }
 }

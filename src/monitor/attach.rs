@@ -13,7 +13,7 @@ use super::lookup::{by_name, foreign_owner};
 use super::reconcile::{claimed, reconcile, reconcile_one};
 use super::runtime::{Runtime, State, index_lock};
 use super::status::{DeviceState, report};
-use crate::config::{BackendIdentifier, Settings};
+use crate::config::{BackendIdentifier, Settings, io_timeout};
 use crate::kernel::geometry::Geometry;
 use crate::kernel::{
     self, Connect, Device, KernelSocket, Netlink, QueueSettings, SavedQueue, free_indices, holders,
@@ -117,7 +117,9 @@ impl Bringing<'_> {
         }
         let state = self.runtime.load();
         let warnings = self.differences(state.as_ref());
-        if !state.as_ref().is_some_and(|state| state.usable) {
+        // A state is there before the device is; one that was lost since tells
+        // nothing, and the device may be in use: it is left as it is.
+        if let Some(state) = state.filter(|state| !state.usable) {
             self.finish_anothers(&device, state)?;
         }
         Ok(Attached {
@@ -155,30 +157,29 @@ impl Bringing<'_> {
     }
 
     /// Whoever attached it was killed before it was done.
-    fn finish_anothers(&self, device: &Device, state: Option<State>) -> Result<(), Error> {
+    fn finish_anothers(&self, device: &Device, state: State) -> Result<(), Error> {
         let interrupt = Interrupt::hold();
+        // By the connections that it has, not by those asked for now: the wrong
+        // time-out would make the driver cut slow links.
         let queue = QueueSettings {
-            io_timeout: self.settings.io_timeout(),
-            max_sectors_kb: state.as_ref().map_or(128, |state| state.max_sectors_kb),
+            io_timeout: io_timeout(state.links.len()),
+            max_sectors_kb: state.max_sectors_kb,
         };
         queue.finish(device, KERNEL_DEADLINE)?;
         wait_until_readable(device, self.settings.connect_timeout, || {
             interrupt.came().then_some(kernel::Error::Interrupted)
         })?;
-        match state {
-            Some(state) => self.runtime.store(&State {
-                usable: true,
-                ..state
-            }),
-            None => Ok(()),
-        }
+        self.runtime.store(&State {
+            usable: true,
+            ..state
+        })
     }
 
     fn bring_up(&self) -> Result<Attached, Error> {
         let links = Links::open(self.settings)?;
         let interrupt = Interrupt::hold();
         let queue = QueueSettings {
-            io_timeout: self.settings.io_timeout(),
+            io_timeout: io_timeout(links.sockets.len()),
             max_sectors_kb: links.geometry.max_sectors_kb,
         };
         let (device, saved) = self.connect(&links, queue)?;

@@ -239,6 +239,12 @@ scenario!(a_lost_state_costs_only_what_it_held, |machine| {
         machine.sh(ruin);
         let status = machine.nbdctl(&["status", "x"]);
         assert!(status.stdout.contains('?'), "{status:?}");
+        machine.sh("echo 64 >/sys/block/nbd0/queue/max_sectors_kb");
+        let again = machine.nbdctl(&["attach", &server.uri(), "--name", "x"]);
+        assert_eq!(again.stdout, "/dev/nbd0", "{again:?}");
+        assert!(again.stderr.contains("has lost it"), "{again:?}");
+        let kb = machine.sh("cat /sys/block/nbd0/queue/max_sectors_kb");
+        assert_eq!(kb, "64", "a device that may be in use is left as it is");
         let ran = machine.nbdctl(&["detach", "x"]);
         assert_eq!(
             (ran.status, ran.stdout.as_str()),
