@@ -188,7 +188,8 @@ fn reason(reply: ReplyType, option: OptionCode) -> String {
             return format!("the server holds {option} for too big: use a shorter export name");
         }
         ReplyType::ERR_EXT_HEADER_REQD => {
-            "the server requires extended headers, which the kernel's driver cannot speak"
+            "the server requires extended headers, which the kernel's driver cannot speak: \
+             a relay can (--path relay)"
         }
         other => return format!("the server refuses {option} with {other}"),
     };

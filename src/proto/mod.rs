@@ -33,6 +33,7 @@ pub use export::{BlockSizes, Export, TransmissionFlags};
 pub use handshake::{Event, Handshake, Wanted};
 pub use negotiated::{Compact, Context, HeaderStyle, Negotiated};
 pub use number::{InfoType, OptionCode, ReplyType};
+pub use state::GREETING;
 
 /// Makes a server's text safe for a terminal: control characters, and those that
 /// change how the text around them is shown, are escaped; it is cut at the

@@ -22,6 +22,8 @@ use super::replies::ExpectReply;
 const FIXED_NEWSTYLE: u16 = 1 << 0;
 const NO_ZEROES: u16 = 1 << 1;
 
+/// What a server owes first, in an error message.
+pub const GREETING: &str = "the greeting";
 const GREETING_LEN: usize = 18;
 /// Zeroes behind the answer to EXPORT_NAME, unless NO_ZEROES was agreed.
 const PADDING_LEN: usize = 124;
@@ -108,7 +110,7 @@ impl State {
 
     pub(super) fn waits_for(&self) -> &'static str {
         match self {
-            Self::Greeting(_) => "the greeting",
+            Self::Greeting(_) => GREETING,
             Self::TlsAck(_) => "the answer to NBD_OPT_STARTTLS",
             Self::TlsHandshake(_) => "the TLS handshake",
             Self::Reply(state) => state.waits_for(),
@@ -140,7 +142,7 @@ impl ExpectGreeting {
     }
 
     fn handle(self, message: &[u8], effects: &mut Effects<'_>) -> Result<Next, Error> {
-        let mut reader = Reader::new("the greeting", message);
+        let mut reader = Reader::new(GREETING, message);
         reader.u64()?;
         match reader.u64()? {
             IHAVEOPT => {}

@@ -1,125 +1,107 @@
-//! From an endpoint to a connected stream.
+//! From an address to a connected stream.
 
-use std::fmt;
-use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
-use std::os::fd::AsRawFd;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::sync::mpsc;
-use std::{io, thread};
+use std::path::Path;
+use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    self, AddressFamily, SockFlag, SockType, UnixAddr, setsockopt, sockopt::SendTimeout,
+    self, AddressFamily, SockFlag, SockType, SockaddrStorage, UnixAddr, getsockopt, setsockopt,
+    sockopt,
 };
 use nix::sys::time::TimeVal;
 
+use super::address::{Address, Place};
 use super::deadline::Deadline;
 use super::error::Fault;
 use super::stream::Stream;
-use crate::uri::Endpoint;
 
-/// One address to dial.
-#[derive(Debug, Clone)]
-pub(super) enum Target {
-    Tcp(SocketAddr),
-    Unix(PathBuf),
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => write!(f, "{address}"),
-            Self::Unix(path) => Endpoint::Unix { path: path.clone() }.fmt(f),
-        }
-    }
-}
-
-/// Every address of an endpoint, in the resolver's order.
-pub(super) fn targets(endpoint: &Endpoint, deadline: Deadline) -> Result<Vec<Target>, Fault> {
-    match endpoint {
-        Endpoint::Tcp { host, port } => resolve(host, *port, deadline),
-        Endpoint::Unix { path } => Ok(vec![Target::Unix(path.clone())]),
-    }
-}
-
-/// Resolves in a thread of its own, which is left behind where the resolver
-/// outlasts the deadline: getaddrinfo(3) takes none.
-fn resolve(host: &str, port: u16, deadline: Deadline) -> Result<Vec<Target>, Fault> {
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return Ok(vec![Target::Tcp(SocketAddr::new(address, port))]);
-    }
-    let (sender, receiver) = mpsc::channel();
-    let query = (host.to_owned(), port);
-    thread::Builder::new()
-        .name("resolver".to_owned())
-        .spawn(move || {
-            let answer = query
-                .to_socket_addrs()
-                .map(|addresses| addresses.map(Target::Tcp).collect::<Vec<_>>());
-            // The caller may have given up.
-            let _ = sender.send(answer);
-        })
-        .map_err(Fault::Io)?;
-    let wait = deadline.remaining().unwrap_or_default();
-    match receiver.recv_timeout(wait) {
-        Ok(Ok(mut targets)) => {
-            dedup(&mut targets);
-            if targets.is_empty() {
-                return Err(Fault::Unresolved {
-                    host: host.to_owned(),
-                    why: "it has no address".to_owned(),
-                });
+impl Address {
+    /// Connects, from the local address `from` where that can be had.
+    pub(super) fn connect(
+        &self,
+        from: Option<SocketAddr>,
+        deadline: Deadline,
+    ) -> Result<Stream, Fault> {
+        match &self.0 {
+            Place::Tcp(to) => connect_tcp(*to, from, deadline).map(Stream::Tcp),
+            Place::Unix(path) => {
+                let left = deadline.remaining();
+                let left = left.ok_or_else(|| timed_out(deadline))?;
+                connect_unix(path, left)
+                    .map(Stream::Unix)
+                    .map_err(|e| connect_fault(e, deadline))
             }
-            Ok(targets)
         }
-        Ok(Err(error)) => Err(Fault::Unresolved {
-            host: host.to_owned(),
-            why: plain(&error),
-        }),
-        Err(_) => Err(Fault::TimedOut {
-            waits_for: "the resolver",
-            allowed: deadline.allowed(),
-        }),
     }
 }
 
-fn dedup(targets: &mut Vec<Target>) {
-    let mut seen = std::collections::HashSet::new();
-    targets.retain(|target| seen.insert(target.to_string()));
+fn connect_tcp(
+    to: SocketAddr,
+    from: Option<SocketAddr>,
+    deadline: Deadline,
+) -> Result<TcpStream, Fault> {
+    let begun = match from {
+        // Whatever it is that keeps us from that port, another one will do.
+        Some(from) => begin(to, Some(from)).or_else(|_| begin(to, None)),
+        None => begin(to, None),
+    };
+    let socket = begun.map_err(|e| connect_fault(e.into(), deadline))?;
+    await_connection(&socket, deadline)?;
+    let stream = TcpStream::from(socket);
+    stream.set_nonblocking(false).map_err(Fault::Io)?;
+    // Requests are small and each is waited for.
+    stream.set_nodelay(true).map_err(Fault::Io)?;
+    Ok(stream)
 }
 
-/// std wraps what getaddrinfo says into a sentence of its own.
-fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.strip_prefix("failed to lookup address information: ")
-        .unwrap_or(&text)
-        .to_owned()
+/// Sends the SYN.
+fn begin(to: SocketAddr, from: Option<SocketAddr>) -> Result<OwnedFd, Errno> {
+    let family = match to {
+        SocketAddr::V4(_) => AddressFamily::Inet,
+        SocketAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket::socket(family, SockType::Stream, flags, None)?;
+    if let Some(from) = from {
+        // A socket that was bound to this port and is dead may still be open:
+        // the kernel's driver keeps those.
+        setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+        socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(from))?;
+    }
+    match socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(to)) {
+        // Interrupted, it goes on all the same.
+        Ok(()) | Err(Errno::EINPROGRESS | Errno::EINTR) => Ok(socket),
+        Err(errno) => Err(errno),
+    }
 }
 
-impl Target {
-    pub(super) fn dial(&self, deadline: Deadline) -> Result<Stream, Fault> {
-        let Some(left) = deadline.remaining() else {
-            return Err(connect_timed_out(deadline));
-        };
-        match self {
-            Self::Tcp(address) => {
-                let stream = TcpStream::connect_timeout(address, left)
-                    .map_err(|e| connect_fault(e, deadline))?;
-                // Requests are small and each is waited for.
-                stream.set_nodelay(true).map_err(Fault::Io)?;
-                Ok(Stream::Tcp(stream))
-            }
-            Self::Unix(path) => connect_unix(path, left)
-                .map(Stream::Unix)
-                .map_err(|e| connect_fault(e, deadline)),
+fn await_connection(socket: &OwnedFd, deadline: Deadline) -> Result<(), Fault> {
+    loop {
+        let left = deadline.remaining().ok_or_else(|| timed_out(deadline))?;
+        let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let mut polled = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+        match poll(&mut polled, left) {
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => break,
+            Err(errno) => return Err(Fault::Io(errno.into())),
         }
+    }
+    match getsockopt(socket, sockopt::SocketError).map_err(io::Error::from) {
+        Ok(0) => Ok(()),
+        Ok(errno) => Err(connect_fault(io::Error::from_raw_os_error(errno), deadline)),
+        Err(error) => Err(Fault::Io(error)),
     }
 }
 
 /// connect(2) on a Unix socket waits while the server's backlog is full, and
 /// honours the time-out for sending (`unix_stream_connect`).
-fn connect_unix(path: &std::path::Path, left: std::time::Duration) -> io::Result<UnixStream> {
+fn connect_unix(path: &Path, left: Duration) -> io::Result<UnixStream> {
     let address = match path.as_os_str().as_bytes().strip_prefix(b"\0") {
         Some(name) => UnixAddr::new_abstract(name)?,
         None => UnixAddr::new(path)?,
@@ -132,12 +114,12 @@ fn connect_unix(path: &std::path::Path, left: std::time::Duration) -> io::Result
     )?;
     let micros = i64::try_from(left.as_micros()).unwrap_or(i64::MAX);
     let wait = TimeVal::new(micros / 1_000_000, micros % 1_000_000);
-    setsockopt(&socket, SendTimeout, &wait)?;
+    setsockopt(&socket, sockopt::SendTimeout, &wait)?;
     socket::connect(socket.as_raw_fd(), &address)?;
     Ok(UnixStream::from(socket))
 }
 
-fn connect_timed_out(deadline: Deadline) -> Fault {
+fn timed_out(deadline: Deadline) -> Fault {
     Fault::TimedOut {
         waits_for: "the connection",
         allowed: deadline.allowed(),
@@ -146,7 +128,7 @@ fn connect_timed_out(deadline: Deadline) -> Fault {
 
 fn connect_fault(error: io::Error, deadline: Deadline) -> Fault {
     match error.kind() {
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => connect_timed_out(deadline),
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => timed_out(deadline),
         _ => Fault::Connect(error),
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::proto;
 use crate::proto::transmission::{self, Command, ErrorCode};
+use crate::proto::{self, ReplyType};
 use crate::uri::{Endpoint, Uri};
 
 /// A failure to open a session on an export.
@@ -140,6 +140,13 @@ impl Fault {
         )
     }
 
+    /// Whether the server would have nothing but extended headers.
+    #[must_use]
+    pub fn requires_extended_headers(&self) -> bool {
+        let required = ReplyType::ERR_EXT_HEADER_REQD;
+        matches!(self, Self::Protocol(proto::Error::Refused(refusal)) if refusal.reply == required)
+    }
+
     /// Whether it was a deadline that ended it.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
@@ -164,8 +171,9 @@ impl Fault {
 
 /// What the commonest silence means.
 fn hint(waits_for: &str) -> &'static str {
-    if waits_for == "the greeting" {
-        " (a server that serves one client at a time is silent to a second)"
+    if waits_for == proto::GREETING {
+        " (it may serve one client at a time, as qemu-nbd does without --shared: another, or \
+         still a connection that was lost)"
     } else {
         ""
     }
@@ -195,11 +203,14 @@ fn seconds(duration: &Duration) -> String {
 fn connect(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => {
-            "nothing listens there (connection refused): is the server running, and on this port?"
+            "nothing listens there (connection refused): is the server running, and on this port? \
+             (qemu-nbd without --persistent ends when its client leaves)"
                 .to_owned()
         }
         io::ErrorKind::NotFound => {
-            "the socket does not exist: is the server running, and is its path right?".to_owned()
+            "the socket does not exist: is the server running, and is its path right? \
+             (qemu-nbd without --persistent ends when its client leaves)"
+                .to_owned()
         }
         _ => format!("cannot connect: {error}"),
     }

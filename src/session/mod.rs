@@ -1,30 +1,47 @@
-//! A handshake driven over a stream: dial, negotiate, hand over.
+//! A handshake driven over a stream: dial, negotiate, hand over; and, pure, when to
+//! dial again (`pace`), and whether a silent server is gone (`silence`).
 //!
 //! It must not know what the session is for; every wait in it ends at the
 //! caller's deadline.
 
+mod address;
 mod client;
 mod deadline;
 mod dial;
+mod dialled;
 mod error;
+mod identify;
+mod identity;
+mod pace;
 mod peer;
+mod resolve;
+mod silence;
 mod stream;
 mod survey;
 mod talk;
 
-use std::os::fd::OwnedFd;
+pub use std::net::SocketAddr;
+use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
+pub use address::{Address, BadAddress, addresses_now};
 pub use client::{Client, Erase, Range};
 pub use deadline::Deadline;
+pub use dialled::Dialled;
 pub use error::{Error, Fault};
+pub use identify::identify;
+pub use identity::Identity;
+pub use pace::Jitter;
 pub use peer::same_peer;
+pub use resolve::{MAX_ADDRESSES, RESOLVE, lookup, resolve};
+pub use silence::{Acks, CutReason, Probe, Sample, Silence, Suspicion};
 pub use survey::{Listing, Survey, TlsOffer, contexts, list, survey};
 
 use crate::proto::{self, Compact, Event, Export, HeaderStyle, Negotiated, Wanted};
 use crate::uri::Uri;
-use dial::Target;
+use resolve::resolve_here;
 use stream::Stream;
 use talk::Talk;
 
@@ -45,7 +62,7 @@ impl Session {
     /// What the last address did, where none gave a session before the deadline;
     /// a refusal ends the search, as the other addresses are the same server's.
     pub fn open(uri: &Uri, deadline: Deadline) -> Result<Self, Error> {
-        let targets = targets(uri, deadline)?;
+        let targets = resolve_here(uri, deadline)?;
         Self::negotiate(uri, &targets, Wanted::compact(uri.export()), deadline)
     }
 
@@ -56,26 +73,21 @@ impl Session {
     ///
     /// As [`Session::open`].
     pub fn open_best(uri: &Uri, contexts: &[String], deadline: Deadline) -> Result<Self, Error> {
-        let targets = targets(uri, deadline)?;
+        let targets = resolve_here(uri, deadline)?;
         let wanted = Wanted::best(uri.export(), contexts);
         Self::negotiate(uri, &targets, wanted, deadline)
     }
 
     fn negotiate(
         uri: &Uri,
-        targets: &[Target],
+        targets: &[Address],
         wanted: Result<Wanted, proto::Error>,
         deadline: Deadline,
     ) -> Result<Self, Error> {
         let wanted = wanted.map_err(|e| Error::new(uri, e.into()))?;
         let (peer, (stream, negotiated)) =
             each_address(uri, targets, deadline, |stream, share| {
-                let mut talk = Talk::begin(stream, wanted.clone());
-                loop {
-                    if let Event::Ready(negotiated) = talk.event(share)? {
-                        return Ok((talk.into_stream()?, negotiated));
-                    }
-                }
+                enter(stream, wanted.clone(), share)
             })?;
         Ok(Self {
             stream,
@@ -102,6 +114,18 @@ impl Session {
         &self.peer
     }
 
+    /// The local end of a TCP connection.
+    #[must_use]
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.stream.local_address()
+    }
+
+    /// What was agreed, and the socket: for whoever carries requests in its style.
+    #[must_use]
+    pub fn into_parts(self) -> (Negotiated, OwnedFd) {
+        (self.negotiated, self.stream.into_fd())
+    }
+
     /// The socket, for the kernel's driver or whoever speaks compact headers.
     ///
     /// # Errors
@@ -124,6 +148,12 @@ impl Session {
     }
 }
 
+impl AsFd for Session {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
 /// Opens `count` sessions with compact headers side by side, and gives each as
 /// it stands, or fails. A receiver that is dropped early leaves the rest to end
 /// by themselves at the deadline.
@@ -136,7 +166,7 @@ pub fn open_each(
     count: u32,
     deadline: Deadline,
 ) -> Result<Receiver<Result<Session, Error>>, Error> {
-    let targets = targets(uri, deadline)?;
+    let targets = resolve_here(uri, deadline)?;
     let (sender, receiver) = mpsc::channel();
     if count == 1 {
         let wanted = Wanted::compact(uri.export());
@@ -158,15 +188,25 @@ pub fn open_each(
     Ok(receiver)
 }
 
-fn targets(uri: &Uri, deadline: Deadline) -> Result<Vec<Target>, Error> {
-    dial::targets(uri.endpoint(), deadline).map_err(|fault| Error::new(uri, fault))
+/// Haggles until transmission begins.
+fn enter(
+    stream: Stream,
+    wanted: Wanted,
+    deadline: Deadline,
+) -> Result<(Stream, Negotiated), Fault> {
+    let mut talk = Talk::begin(stream, wanted);
+    loop {
+        if let Event::Ready(negotiated) = talk.event(deadline)? {
+            return Ok((talk.into_stream()?, negotiated));
+        }
+    }
 }
 
 /// Dials one address after the other until `converse` comes to an end on one; a
 /// refusal ends the search, as the other addresses are the same server's.
 fn each_address<T>(
     uri: &Uri,
-    targets: &[Target],
+    targets: &[Address],
     deadline: Deadline,
     mut converse: impl FnMut(Stream, Deadline) -> Result<T, Fault>,
 ) -> Result<(String, T), Error> {
@@ -177,7 +217,7 @@ fn each_address<T>(
         // no more.
         let share = deadline.share(targets.len() - tried);
         let attempt = target
-            .dial(share)
+            .connect(None, share)
             .and_then(|stream| converse(stream, share));
         match attempt {
             Ok(done) => return Ok((target.to_string(), done)),
@@ -186,4 +226,11 @@ fn each_address<T>(
         }
     }
     Err(context(Fault::all(failures)))
+}
+
+/// What our end of a TCP connection is bound to; `None` for what is no such.
+#[must_use]
+pub fn local_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
+    let socket = TcpStream::from(socket.try_clone_to_owned().ok()?);
+    socket.local_addr().ok()
 }

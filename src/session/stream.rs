@@ -1,10 +1,13 @@
 //! A connected stream whose every read and write ends at a deadline.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
-use std::os::fd::OwnedFd;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
 
 use super::deadline::Deadline;
 use super::error::Fault;
@@ -84,6 +87,30 @@ impl Stream {
     /// read that times out for the end of the link.
     pub(super) fn clear_timeouts(&self) -> Result<(), Fault> {
         self.timeouts(None).map_err(Fault::Io)
+    }
+
+    /// Whether nothing has come that was not read, not even the end.
+    pub(super) fn is_silent(&self) -> bool {
+        let socket = match self {
+            Self::Tcp(stream) => stream.as_raw_fd(),
+            Self::Unix(stream) => stream.as_raw_fd(),
+        };
+        let look = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        recv(socket, &mut [0], look) == Err(Errno::EAGAIN)
+    }
+
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+
+    pub(super) fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
     }
 
     pub(super) fn into_fd(self) -> OwnedFd {

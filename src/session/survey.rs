@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::deadline::Deadline;
 use super::error::{Error, Fault};
+use super::resolve::resolve_here;
 use super::talk::Talk;
-use super::{Client, Session, each_address, targets};
+use super::{Client, Session, each_address};
 use crate::proto::{self, Ask, Event, Export, HeaderStyle, Refusal, ReplyType, Wanted};
 use crate::uri::Uri;
 
@@ -170,7 +171,7 @@ impl Gathered {
 /// Asks, and gathers the answers until it is idle.
 fn ask_all(uri: &Uri, asks: Vec<Ask>, deadline: Deadline) -> Result<(String, Vec<Event>), Error> {
     let wanted = Wanted::questions(asks).map_err(|e| Error::new(uri, e.into()))?;
-    let targets = targets(uri, deadline)?;
+    let targets = resolve_here(uri, deadline)?;
     each_address(uri, &targets, deadline, |stream, share| {
         let mut talk = Talk::begin(stream, wanted.clone());
         let events = until_idle(&mut talk, share)?;
@@ -211,7 +212,7 @@ fn grants_compact(uri: &Uri) -> (Option<bool>, Option<Export>) {
 fn offers_tls(uri: &Uri) -> Option<TlsOffer> {
     let deadline = Deadline::after(PROBE);
     let wanted = Wanted::questions(Vec::new()).ok()?.with_tls();
-    let targets = targets(uri, deadline).ok()?;
+    let targets = resolve_here(uri, deadline).ok()?;
     let answer = each_address(uri, &targets, deadline, |stream, share| {
         Talk::begin(stream, wanted.clone()).starts_tls(share)
     });
@@ -231,7 +232,7 @@ fn offers_tls(uri: &Uri) -> Option<TlsOffer> {
 pub fn list(uri: &Uri, deadline: Deadline) -> Result<Vec<Listing>, Error> {
     let wanted = Wanted::questions(vec![Ask::StructuredReply, Ask::ExtendedHeaders, Ask::List])
         .map_err(|e| Error::new(uri, e.into()))?;
-    let targets = targets(uri, deadline)?;
+    let targets = resolve_here(uri, deadline)?;
     let (_, listings) = each_address(uri, &targets, deadline, |stream, share| {
         let mut talk = Talk::begin(stream, wanted.clone());
         let names = names(until_idle(&mut talk, share)?)?;

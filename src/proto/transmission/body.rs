@@ -222,3 +222,10 @@ impl ExtentList {
         }
     }
 }
+
+/// Takes the first bytes off the input.
+pub(super) fn split<'a>(bytes: &mut &'a [u8], count: usize) -> &'a [u8] {
+    let (head, rest) = bytes.split_at_checked(count).unwrap_or((bytes, &[]));
+    *bytes = rest;
+    head
+}

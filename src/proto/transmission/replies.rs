@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::body::{Announced, Body, End, ExtentList};
+use super::body::{Announced, Body, End, ExtentList, split};
 use super::error::{Fault, RequestError};
 use super::event::Event;
 use super::extent::{Extent, SelectedContext, push_merged};
@@ -160,6 +160,15 @@ impl Replies {
     /// left without.
     pub fn outstanding(&self) -> impl Iterator<Item = u64> {
         self.table.keys().copied()
+    }
+
+    /// How many requests and bytes there are of what is not finished; `None` where
+    /// nothing is, so that the stream can be another's.
+    #[must_use]
+    pub fn unfinished(&self) -> Option<usize> {
+        let count = self.table.len() + self.held.len() + self.events.len();
+        let begun = count > 0 || self.fault.is_some() || !matches!(self.stage, Stage::Header);
+        begun.then_some(count)
     }
 
     /// What happened since it was last asked, and to which cookie.
@@ -388,11 +397,4 @@ impl Replies {
         }
         Ok(Flow::Next(Stage::Header))
     }
-}
-
-/// Takes the first bytes off the input.
-fn split<'a>(bytes: &mut &'a [u8], count: usize) -> &'a [u8] {
-    let (head, rest) = bytes.split_at_checked(count).unwrap_or((bytes, &[]));
-    *bytes = rest;
-    head
 }

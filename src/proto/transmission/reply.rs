@@ -289,7 +289,8 @@ impl ReplyHeader {
     }
 
     /// The fault that this is when its reply is over already.
-    pub(super) fn after_done(&self) -> Fault {
+    #[must_use]
+    pub fn after_done(&self) -> Fault {
         let cookie = self.cookie();
         let (flags, kind) = match self {
             Self::Simple(_) => (ChunkFlags::DONE, ChunkType::NONE),

@@ -39,7 +39,7 @@ impl Client {
         mut progress: impl FnMut(u64),
     ) -> Result<(), Error> {
         let (command, flags) = self.erasing(how)?;
-        let mut step = if self.style == HeaderStyle::Extended {
+        let mut step = if self.style() == HeaderStyle::Extended {
             u64::MAX
         } else {
             PIECE
@@ -71,7 +71,7 @@ impl Client {
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        if self.export.flags.contains(TransmissionFlags::SEND_FLUSH) {
+        if self.export().flags.contains(TransmissionFlags::SEND_FLUSH) {
             self.ask(Command::FLUSH, CommandFlags::NONE, 0, 0, |_| {})?;
         }
         Ok(())
@@ -79,9 +79,9 @@ impl Client {
 
     /// The command, where the server has it.
     fn erasing(&self, how: Erase) -> Result<(Command, CommandFlags), Error> {
-        let has = |flag| self.export.flags.contains(flag);
+        let has = |flag| self.export().flags.contains(flag);
         let lacks = |what| Err(self.error(Fault::Lacks(what)));
-        if self.export.is_read_only() {
+        if self.export().is_read_only() {
             return lacks("the export is read-only");
         }
         let (no_hole, fast) = match how {

@@ -26,7 +26,7 @@ impl Client {
         mut each: impl FnMut(u64, Extent) -> ControlFlow<()>,
     ) -> Result<(), Error> {
         let context = self.only_context()?;
-        let step = if self.style == HeaderStyle::Extended {
+        let step = if self.style() == HeaderStyle::Extended {
             u64::MAX
         } else {
             MAX_SHORT
@@ -71,11 +71,11 @@ impl Client {
                 }
             }
         })?;
-        let block = u64::from(self.export.block_sizes.minimum);
+        let block = u64::from(self.export().block_sizes.minimum);
         let mut at = offset;
         for extent in &found {
             at = at.saturating_add(extent.length);
-            if at % block != 0 && at < self.export.size {
+            if at % block != 0 && at < self.export().size {
                 return Err(self.error(Fault::Misaligned { at, block }));
             }
         }

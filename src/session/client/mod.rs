@@ -14,9 +14,9 @@ use super::error::{Error, Fault};
 use super::stream::Stream;
 use super::{HeaderStyle, Session};
 use crate::proto::transmission::{
-    Command, CommandFlags, Event, Outcome, Replies, Request, SelectedContext, Terms,
+    self, Command, CommandFlags, Event, Outcome, Replies, Request, SelectedContext, Terms,
 };
-use crate::proto::{Export, readable_text};
+use crate::proto::{Export, Negotiated, Violation, readable_text};
 use crate::uri::Uri;
 
 /// A range of an export, in whole blocks of the server's.
@@ -37,9 +37,7 @@ pub struct Client {
     replies: Replies,
     uri: Uri,
     peer: String,
-    export: Export,
-    style: HeaderStyle,
-    contexts: Vec<crate::proto::Context>,
+    negotiated: Negotiated,
     /// How long one answer may take.
     allowed: Duration,
 }
@@ -52,13 +50,12 @@ impl Client {
     #[must_use]
     pub fn new(uri: &Uri, session: Session, allowed: Duration) -> Self {
         let negotiated = session.negotiated;
-        let style = negotiated.header_style();
         let terms = Terms {
-            style,
+            style: negotiated.header_style(),
             max_payload: negotiated.export().block_sizes.maximum_payload,
         };
-        let contexts = negotiated.contexts();
-        let selected: Vec<_> = contexts
+        let selected: Vec<_> = negotiated
+            .contexts()
             .iter()
             .map(|context| SelectedContext::named(context.id, &context.name))
             .collect();
@@ -67,17 +64,40 @@ impl Client {
             stream: session.stream,
             uri: uri.clone(),
             peer: session.peer,
-            export: negotiated.export().clone(),
-            contexts: contexts.to_vec(),
-            style,
+            negotiated,
             allowed,
         }
+    }
+
+    /// The session, as it was before: nothing in flight, nothing unread, without
+    /// time-outs.
+    pub(super) fn into_session(mut self) -> Result<Session, Error> {
+        let deadline = Deadline::after(self.allowed);
+        while !self.stream.is_silent() {
+            self.read(deadline).map_err(|fault| self.error(fault))?;
+        }
+        self.stream
+            .clear_timeouts()
+            .map_err(|fault| self.error(fault))?;
+        if let Some(unread) = self.replies.unfinished() {
+            let fault = transmission::Fault::from(Violation::Unasked(unread));
+            return Err(self.error(fault.into()));
+        }
+        Ok(Session {
+            stream: self.stream,
+            peer: self.peer,
+            negotiated: self.negotiated,
+        })
     }
 
     /// What the server said of the export.
     #[must_use]
     pub fn export(&self) -> &Export {
-        &self.export
+        self.negotiated.export()
+    }
+
+    fn style(&self) -> HeaderStyle {
+        self.negotiated.header_style()
     }
 
     /// The address that answered.
@@ -92,7 +112,7 @@ impl Client {
     ///
     /// None was selected, or one query selected several.
     pub fn only_context(&self) -> Result<u32, Error> {
-        match self.contexts.as_slice() {
+        match self.negotiated.contexts() {
             [] => Err(self.error(Fault::NoContext)),
             [only] => Ok(only.id),
             several => {
@@ -116,8 +136,8 @@ impl Client {
     /// It is not within the export, or not in whole blocks of the server's.
     pub fn range(&self, offset: u64, length: Option<u64>) -> Result<Range, Error> {
         let asked = |text: String| Err(self.error(Fault::Asked(text)));
-        let size = self.export.size;
-        let block = u64::from(self.export.block_sizes.minimum);
+        let size = self.export().size;
+        let block = u64::from(self.export().block_sizes.minimum);
         if offset > size {
             return asked(format!(
                 "the offset is behind the export's end, which is at {size}"
@@ -153,6 +173,16 @@ impl Client {
     /// More than [`Client::MAX_READ`]; the range is not within the export; the
     /// server fails or breaks off.
     pub fn read_bytes(&mut self, offset: u64, length: u32) -> Result<Vec<u8>, Error> {
+        self.read_bytes_by(Deadline::after(self.allowed), offset, length)
+    }
+
+    /// The same by a deadline that others share.
+    pub(super) fn read_bytes_by(
+        &mut self,
+        deadline: Deadline,
+        offset: u64,
+        length: u32,
+    ) -> Result<Vec<u8>, Error> {
         if length > Self::MAX_READ {
             return Err(self.error(Fault::Asked(format!(
                 "{length} bytes at once are more than the {} that this reads",
@@ -162,21 +192,28 @@ impl Client {
         self.range(offset, Some(length.into()))?;
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
         let flags = CommandFlags::NONE;
-        self.ask(Command::READ, flags, offset, length.into(), |event| {
-            // `Replies` lets through what is within the request only; holes are
-            // zeroes already.
-            if let Event::Data {
-                offset: at,
-                bytes: data,
-            } = event
-            {
-                let begin = usize::try_from(at - offset).unwrap_or(usize::MAX);
-                let place = bytes.get_mut(begin..).unwrap_or_default();
-                for (to, from) in place.iter_mut().zip(data) {
-                    *to = from;
+        self.ask_by(
+            deadline,
+            Command::READ,
+            flags,
+            offset,
+            length.into(),
+            |event| {
+                // `Replies` lets through what is within the request only; holes are
+                // zeroes already.
+                if let Event::Data {
+                    offset: at,
+                    bytes: data,
+                } = event
+                {
+                    let begin = usize::try_from(at - offset).unwrap_or(usize::MAX);
+                    let place = bytes.get_mut(begin..).unwrap_or_default();
+                    for (to, from) in place.iter_mut().zip(data) {
+                        *to = from;
+                    }
                 }
-            }
-        })?;
+            },
+        )?;
         Ok(bytes)
     }
 
@@ -189,7 +226,7 @@ impl Client {
             offset: 0,
             length: 0,
         };
-        if let Ok(bytes) = farewell.encode(self.style) {
+        if let Ok(bytes) = farewell.encode(self.style()) {
             let _ = self
                 .stream
                 .write_all(bytes.as_ref(), Deadline::after(self.allowed));
@@ -203,12 +240,24 @@ impl Client {
         flags: CommandFlags,
         offset: u64,
         length: u64,
-        mut each: impl FnMut(Event),
+        each: impl FnMut(Event),
     ) -> Result<(), Error> {
         let deadline = Deadline::after(self.allowed);
+        self.ask_by(deadline, command, flags, offset, length, each)
+    }
+
+    fn ask_by(
+        &mut self,
+        deadline: Deadline,
+        command: Command,
+        flags: CommandFlags,
+        offset: u64,
+        length: u64,
+        mut each: impl FnMut(Event),
+    ) -> Result<(), Error> {
         let begun = self.replies.begin(command, flags, offset, length);
         let request = begun.map_err(|e| self.error(Fault::Asked(e.to_string())))?;
-        let bytes = request.encode(self.style);
+        let bytes = request.encode(self.style());
         let bytes = bytes.map_err(|e| self.error(Fault::Asked(e.to_string())))?;
         let sent = self.stream.write_all(bytes.as_ref(), deadline);
         sent.map_err(|fault| self.error(fault))?;
