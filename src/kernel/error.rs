@@ -91,6 +91,20 @@ impl Error {
         )
     }
 
+    /// Whether a RECONFIGURE was for a device that was disconnected and is only held
+    /// open (`nbd_genl_reconfigure`: "not configured"); sysfs does not show it.
+    #[must_use]
+    pub fn is_disconnected(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                command: Command::Reconfigure,
+                errno: Errno::EINVAL,
+                ..
+            }
+        )
+    }
+
     /// Whether a deadline ended it.
     #[must_use]
     pub fn is_timeout(&self) -> bool {

@@ -1,7 +1,9 @@
 //! Generic netlink as the family needs it: a socket, the family's numbers, and
 //! one request with all its answers.
 
-use std::fmt;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::{fmt, io};
 
 use neli::consts::genl::{CtrlAttr, CtrlAttrMcastGrp, CtrlCmd, Index};
 use neli::consts::nl::{GenlId, NlmF, NlmsgerrAttr};
@@ -14,6 +16,7 @@ use neli::types::GenlBuffer;
 use neli::utils::Groups;
 use neli::{FromBytesWithInput, Size, ToBytes};
 use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns};
 
 use super::error::Error;
 use super::family::{FAMILY, MULTICAST_GROUP, attribute};
@@ -80,12 +83,29 @@ where
     }
 }
 
+/// Opens a socket in a thread of its own, which may go where the family is: older
+/// kernels have it in the first network namespace only, and all tell of dead links
+/// there alone.
 pub(super) fn open_socket() -> Result<NlSocketHandle, Error> {
+    if let Err(error) = enter_first_namespace() {
+        tracing::debug!("the first network namespace: {error}");
+    }
     let failed = |e: SocketError| Error::Netlink(e.to_string());
     let handle =
         NlSocketHandle::connect(NlFamily::Generic, None, Groups::empty()).map_err(failed)?;
     handle.enable_ext_ack(true).map_err(failed)?;
     Ok(handle)
+}
+
+/// Takes the calling thread to the network namespace of the first process, if it
+/// is in another.
+fn enter_first_namespace() -> io::Result<()> {
+    const FIRST: &str = "/proc/1/ns/net";
+    let first = fs::metadata(FIRST)?.ino();
+    if fs::metadata("/proc/thread-self/ns/net")?.ino() == first {
+        return Ok(());
+    }
+    Ok(setns(File::open(FIRST)?, CloneFlags::CLONE_NEWNET)?)
 }
 
 /// What the kernel calls the family, and its multicast group.

@@ -5,7 +5,7 @@
 
 use thiserror::Error;
 
-use crate::proto::{BlockSizes, Export, TransmissionFlags};
+pub use crate::proto::{BlockSizes, Export, TransmissionFlags};
 
 /// The block layer counts in these, whatever the block size.
 const SECTOR: u32 = 512;

@@ -115,6 +115,32 @@ pub(super) fn of_others(device: &Device, except: u32) -> Vec<Holder> {
     }
     holders.sort();
     holders.dedup();
+    without_copies(holders)
+}
+
+/// A mount here shows in the namespace of every service that has one of its own, and
+/// goes there when it goes here. One that does not is told of when it is all that is
+/// left.
+fn without_copies(mut holders: Vec<Holder>) -> Vec<Holder> {
+    let here: HashSet<_> = holders
+        .iter()
+        .filter_map(|holder| match holder {
+            Holder::Mount {
+                node,
+                point,
+                elsewhere: None,
+            } => Some((node.clone(), point.clone())),
+            _ => None,
+        })
+        .collect();
+    holders.retain(|holder| match holder {
+        Holder::Mount {
+            node,
+            point,
+            elsewhere: Some(_),
+        } => !here.contains(&(node.clone(), point.clone())),
+        _ => true,
+    });
     holders
 }
 
@@ -288,6 +314,21 @@ mod tests {
     fn mount_points_with_blanks_read_as_they_are() {
         assert_eq!(unescape(r"/mnt/a\040b\134c"), r"/mnt/a b\c");
         assert_eq!(unescape(r"/mnt/a\9"), r"/mnt/a\9");
+    }
+
+    #[test]
+    fn a_mount_is_told_of_once_however_many_namespaces_copy_it() {
+        let mount = |point: &str, elsewhere: bool| Holder::Mount {
+            node: "nbd0".to_owned(),
+            point: point.to_owned(),
+            elsewhere: elsewhere.then(|| Process {
+                pid: 7,
+                name: "udevd".to_owned(),
+            }),
+        };
+        let all = vec![mount("/a", false), mount("/a", true), mount("/b", true)];
+        let told = [mount("/a", false), mount("/b", true)];
+        assert_eq!(without_copies(all), told);
     }
 
     #[test]

@@ -7,7 +7,8 @@
 
 use std::fmt;
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -22,6 +23,7 @@ use super::family::{self, Attributes, Message, NbdAttribute, NbdCommand, attribu
 use super::helper;
 use super::queue::QueueSettings;
 use super::socket::KernelSocket;
+use super::sys;
 use super::sysfs::Device;
 
 /// A command of the family, for errors.
@@ -104,9 +106,12 @@ pub struct DeviceStatus {
     pub configured: bool,
 }
 
+/// No machine is up for longer.
+const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 /// A socket on the family. Keep the one that sent CONNECT open as long as the
 /// device is served: a later kernel may tie the two together.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Netlink {
     socket: Arc<Socket>,
     allowed: Duration,
@@ -149,6 +154,26 @@ impl Netlink {
             socket: Arc::new(socket),
             allowed,
         })
+    }
+
+    /// The same socket for somebody who waits as long as it takes: a command that
+    /// is given up on may be carried out all the same, and nobody would know.
+    #[must_use]
+    pub fn for_ever(&self) -> Self {
+        Self {
+            socket: Arc::clone(&self.socket),
+            allowed: FOR_EVER,
+        }
+    }
+
+    /// A duplicate, to be kept open: a kernel to come may take down the devices of
+    /// a socket that is closed.
+    ///
+    /// # Errors
+    ///
+    /// No descriptor is to be had.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        Ok(sys::duplicate(&self.socket.handle)?)
     }
 
     /// Prepares a device's queue, and makes a device of sockets
@@ -201,13 +226,48 @@ impl Netlink {
     /// As any command.
     pub fn disconnect_on_close(&self, index: u32, backend: &str, yes: bool) -> Result<(), Error> {
         const DISCONNECT_ON_CLOSE: u64 = 1 << 1;
+        let flags = if yes { DISCONNECT_ON_CLOSE } else { 0 };
+        self.change(index, backend, NbdAttribute::ClientFlags, flags)
+    }
+
+    /// Changes a device's size. The block size need not be told again, and
+    /// stays (`nbd_genl_size_set`).
+    ///
+    /// Only on a live link with nothing in flight: Linux 6.12 freezes the queue,
+    /// which waits for all that is in flight, while all of generic netlink waits
+    /// for it. What a smaller size cuts off is lost to whoever uses it.
+    ///
+    /// # Errors
+    ///
+    /// As any command.
+    pub fn resize(&self, index: u32, backend: &str, size: u64) -> Result<(), Error> {
+        self.change(index, backend, NbdAttribute::SizeBytes, size)
+    }
+
+    /// How long a request may wait for a live link from now on, in seconds; those that
+    /// wait already keep their time (`NBD_ATTR_DEAD_CONN_TIMEOUT`).
+    ///
+    /// # Errors
+    ///
+    /// As any command.
+    pub fn set_patience(&self, index: u32, backend: &str, seconds: u64) -> Result<(), Error> {
+        self.change(index, backend, NbdAttribute::DeadConnTimeout, seconds)
+    }
+
+    /// Changes one property of a device, and no link.
+    pub(super) fn change(
+        &self,
+        index: u32,
+        backend: &str,
+        property: NbdAttribute,
+        value: u64,
+    ) -> Result<(), Error> {
         let backend = backend.to_owned();
         self.command(Command::Reconfigure, index, move || {
-            let flags = if yes { DISCONNECT_ON_CLOSE } else { 0 };
             let attributes = [
                 attribute(NbdAttribute::Index, index)?,
                 attribute(NbdAttribute::BackendIdentifier, backend.as_str())?,
-                attribute(NbdAttribute::ClientFlags, flags)?,
+                attribute(property, value)?,
             ];
             let message =
                 family::message(NbdCommand::Reconfigure, attributes.into_iter().collect())?;
@@ -275,29 +335,44 @@ impl Netlink {
 
     /// Runs one command to its acknowledgement. `build` makes the message and
     /// whatever must live as long as the kernel works on it.
-    fn command<K: 'static>(
+    pub(super) fn command<K: 'static>(
         &self,
         command: Command,
         index: u32,
         build: impl FnOnce() -> Result<(Message, K), Error> + Send + 'static,
     ) -> Result<Vec<Message>, Error> {
         let what = format!("{command} for /dev/nbd{index}");
-        let socket = Arc::clone(&self.socket);
-        if socket.busy.swap(true, Ordering::Acquire) {
+        let Some(turn) = Turn::take(&self.socket) else {
             return Err(Error::Stuck {
                 what: format!("the command before {what}"),
                 allowed: self.allowed,
             });
-        }
+        };
         helper::run(what, self.allowed, move || {
             let result = build().map_err(Failure::from).and_then(|(message, keep)| {
-                let answers = socket.transact(message);
+                let answers = turn.0.transact(message);
                 drop(keep);
                 answers
             });
-            socket.busy.store(false, Ordering::Release);
+            drop(turn);
             result.map_err(|failure| failure.into_error(command, index))
         })
+    }
+}
+
+/// The right to the socket for one command, given back whatever becomes of it.
+struct Turn(Arc<Socket>);
+
+impl Turn {
+    fn take(socket: &Arc<Socket>) -> Option<Self> {
+        let taken = socket.busy.swap(true, Ordering::Acquire);
+        (!taken).then(|| Self(Arc::clone(socket)))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.busy.store(false, Ordering::Release);
     }
 }
 

@@ -10,6 +10,8 @@
 //! that is dead. The second is dead from the start, and makes what is in flight
 //! be sent anew at its next io_timeout (`nbd_xmit_timeout` compares the socket's
 //! number, not its health); it finds no link, and waits for the new, short time.
+//! With several connections the first takes the requests of all of them, and that
+//! timer sends them anew in any case.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,16 +31,23 @@ const WAKE_UP: Duration = Duration::from_millis(250);
 const NOTICE: Duration = Duration::from_secs(2);
 
 /// Makes all I/O of a device without a live connection fail: what waits or is in
-/// flight within `io_timeout` and 2.5 s, what comes later within a second. The
-/// device stays as it is. Two LINK_DEAD of this making follow.
+/// flight within `io_timeout` (1 s as attach sets it, 30 s with several
+/// connections) and 2.5 s, what comes later within a second. The device stays as
+/// it is. Two LINK_DEAD of this making follow.
 ///
-/// With one connection only. False when a link turned out to be alive, which
-/// then stays in use.
+/// All of its connections must be dead. False when none is: all stay in use, and
+/// later requests wait for `patience` seconds again. Where
+/// some are, requests are sent to nobody, and anew at their io_timeout.
 ///
 /// # Errors
 ///
 /// As any command; [`Error::Stuck`] when the driver does not notice a dead link.
-pub fn give_up(netlink: &Netlink, index: u32, backend_identifier: &str) -> Result<bool, Error> {
+pub fn give_up(
+    netlink: &Netlink,
+    index: u32,
+    backend_identifier: &str,
+    patience: u64,
+) -> Result<bool, Error> {
     let replace = |socket| {
         netlink.reconfigure(Reconfigure {
             index,
@@ -49,6 +58,8 @@ pub fn give_up(netlink: &Netlink, index: u32, backend_identifier: &str) -> Resul
     };
     let (living, other_end) = KernelSocket::to_nobody()?;
     if replace(living)? == Taken::No {
+        // The driver has the short time all the same.
+        has_dead_link(netlink, index, backend_identifier, patience)?;
         return Ok(false);
     }
     thread::sleep(WAKE_UP);
@@ -68,4 +79,28 @@ pub fn give_up(netlink: &Netlink, index: u32, backend_identifier: &str) -> Resul
         }
         thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Whether a link of a device is dead, where no link can be seen: the driver is
+/// offered a socket that is dead from the start, and takes it in the place of a
+/// dead one only. `patience` is what it has, in seconds.
+///
+/// # Errors
+///
+/// As any command.
+pub fn has_dead_link(
+    netlink: &Netlink,
+    index: u32,
+    backend_identifier: &str,
+    patience: u64,
+) -> Result<bool, Error> {
+    let (socket, other_end) = KernelSocket::to_nobody()?;
+    drop(other_end);
+    let taken = netlink.reconfigure(Reconfigure {
+        index,
+        backend_identifier: backend_identifier.to_owned(),
+        dead_conn_timeout: patience,
+        socket,
+    })?;
+    Ok(taken == Taken::Yes)
 }

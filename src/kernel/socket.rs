@@ -1,12 +1,14 @@
 //! A socket that the driver may have.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 
 use super::error::Error;
-use super::sys;
+use super::tcp_info::TcpFacts;
+use super::{sys, wire};
 use crate::proto::Compact;
 
 /// A duplicate of a socket that the driver has or gets. The driver holds a
@@ -21,7 +23,21 @@ impl From<Compact<OwnedFd>> for KernelSocket {
     }
 }
 
+impl AsFd for KernelSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl KernelSocket {
+    /// A duplicate of a socket that an earlier process handed to the driver, and
+    /// proved compact then: the one with this inode, and no other.
+    #[must_use]
+    pub fn kept(descriptor: OwnedFd, inode: u64) -> Option<Self> {
+        let socket = Self(Arc::new(descriptor));
+        (socket.inode() == Some(inode)).then_some(socket)
+    }
+
     /// A socket that nobody serves, and its other end: while that is open the
     /// driver finds the link alive, and dead as soon as it is closed.
     pub(super) fn to_nobody() -> Result<(Self, OwnedFd), Error> {
@@ -42,7 +58,36 @@ impl KernelSocket {
         let _ = shutdown(self.0.as_raw_fd(), Shutdown::Both);
     }
 
-    /// Whether the other side has closed.
+    /// Cuts the link, which the driver finds dead at once. A TCP peer gets an RST
+    /// and drops what it had not read; after a mere shutdown it would go on with
+    /// writes that are about to be sent anew.
+    pub fn cut(&self) {
+        wire::cut(self.as_fd());
+    }
+
+    /// Has the kernel probe an idle TCP link, so that the peer's silence shows in
+    /// [`KernelSocket::tcp_facts`]. The verdict is left to whoever looks: the
+    /// kernel's own comes after 127 unanswered probes.
+    pub fn keep_alive(&self, interval: Duration) {
+        wire::keep_alive(self.as_fd(), interval);
+    }
+
+    /// Whether the last close of a TCP link, by whomever, resets it and drops what it
+    /// has not sent (`SO_LINGER` of 0). Without, a link that the driver shut down
+    /// goes on sending: TCP delivers an old write when a lost network comes back,
+    /// minutes after newer data was written through another link.
+    pub fn reset_on_close(&self, reset: bool) {
+        wire::reset_on_close(self.as_fd(), reset);
+    }
+
+    /// How the link is; `None` for a Unix socket.
+    #[must_use]
+    pub fn tcp_facts(&self) -> Option<TcpFacts> {
+        wire::tcp_facts(self.as_fd())
+    }
+
+    /// Whether the link is dead: cut, reset, or closed by the other side and
+    /// found so by the driver.
     #[must_use]
     pub fn is_hung_up(&self) -> bool {
         sys::is_hung_up(&*self.0)

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+
 use super::error::Error;
 
 /// The driver's devices, by rising index.
@@ -50,6 +52,15 @@ impl Device {
         plain.then(|| digits.parse().ok()).flatten().map(Self::new)
     }
 
+    /// `nbd0p3`: the disk, and the partition's number.
+    #[must_use]
+    pub fn by_partition_name(name: &str) -> Option<(Self, u32)> {
+        let (disk, number) = name.rsplit_once('p')?;
+        let canonical = !number.starts_with('0') && !number.starts_with('+');
+        let number = number.parse().ok().filter(|_| canonical)?;
+        Some((Self::by_name(disk)?, number))
+    }
+
     /// N.
     #[must_use]
     pub fn index(&self) -> u32 {
@@ -90,10 +101,34 @@ impl Device {
         self.dir().join("pid").exists()
     }
 
+    /// Whether it is configured with this identifier; an error where that cannot be
+    /// told at the moment, which is no verdict.
+    ///
+    /// # Errors
+    ///
+    /// sysfs cannot be read.
+    pub fn is_configured_as(&self, backend: &str) -> io::Result<bool> {
+        let gone = |error: &io::Error| {
+            matches!(
+                Errno::from_raw(error.raw_os_error().unwrap_or(0)),
+                Errno::ENOENT | Errno::ENODEV
+            )
+        };
+        let there = fs::metadata(self.dir().join("pid")).map(drop);
+        let found = there.and_then(|()| read(&self.dir().join("backend")));
+        match found {
+            Err(error) if gone(&error) => Ok(false),
+            found => found.map(|text| text == backend),
+        }
+    }
+
     /// The backend identifier, as whoever attached it chose.
     #[must_use]
     pub fn backend(&self) -> Option<String> {
-        self.attribute("backend").filter(|text| !text.is_empty())
+        // As it is: blanks around it would make it another's.
+        let text = fs::read_to_string(self.dir().join("backend")).ok()?;
+        let text = text.strip_suffix('\n').unwrap_or(&text);
+        (!text.is_empty()).then(|| text.to_owned())
     }
 
     /// The size in bytes; 0 when detached.
@@ -116,6 +151,16 @@ impl Device {
         self.attribute("ro").is_some_and(|ro| ro == "1")
     }
 
+    /// Has udev look at the device anew. The kernel tells of a detach before `pid` and
+    /// `backend` are gone, and what udev made of them would stay.
+    ///
+    /// # Errors
+    ///
+    /// sysfs cannot be written.
+    pub fn trigger_change(&self) -> io::Result<()> {
+        fs::write(self.dir().join("uevent"), "change")
+    }
+
     /// Requests that the driver works on, reads and writes.
     #[must_use]
     pub fn in_flight(&self) -> Option<u64> {
@@ -123,6 +168,13 @@ impl Device {
         text.split_whitespace()
             .map(|number| number.parse::<u64>().ok())
             .sum()
+    }
+
+    /// Reads, writes, discards and flushes that were answered, since the machine
+    /// began.
+    #[must_use]
+    pub fn completed(&self) -> Option<u64> {
+        completed(&self.attribute("stat")?)
     }
 
     /// Waits until what has this identifier is configured no more; another
@@ -184,6 +236,22 @@ impl Node {
     }
 }
 
+/// Documentation/block/stat.rst. Linux 4.18 began to tell of discards, 5.5 of
+/// flushes.
+fn completed(stat: &str) -> Option<u64> {
+    const READS: usize = 0;
+    const WRITES: usize = 4;
+    const DISCARDS: usize = 11;
+    const FLUSHES: usize = 15;
+    let fields: Vec<_> = stat.split_whitespace().collect();
+    let number = |at: usize| fields.get(at).map_or(Some(0), |text| text.parse().ok());
+    fields.get(WRITES)?;
+    [READS, WRITES, DISCARDS, FLUSHES]
+        .into_iter()
+        .map(number)
+        .try_fold(0u64, |sum, count| sum.checked_add(count?))
+}
+
 /// A file's text, trimmed.
 pub(super) fn read(path: &Path) -> io::Result<String> {
     fs::read_to_string(path).map(|text| text.trim().to_owned())
@@ -210,6 +278,29 @@ mod tests {
             "nbd99999999999",
         ] {
             assert_eq!(index(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_partition_is_a_disks() {
+        let found =
+            |name| Device::by_partition_name(name).map(|(device, number)| (device.index(), number));
+        assert_eq!(found("nbd0p1"), Some((0, 1)));
+        assert_eq!(found("nbd12p15"), Some((12, 15)));
+        for name in [
+            "nbd0", "nbd0p", "nbd0p0", "nbd0p01", "nbd0p+1", "sda1", "nbd0p1p2",
+        ] {
+            assert_eq!(found(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn all_kinds_of_requests_count_as_completed() {
+        let stat = "1 90 90 90 20 90 90 90 90 90 90 300 90 90 90 4000 90";
+        assert_eq!(completed(stat), Some(4321));
+        assert_eq!(completed("1 90 90 90 20 90 90 90 90 90 90"), Some(21));
+        for bad in ["", "1 2 3", "x 1 1 1 1 1"] {
+            assert_eq!(completed(bad), None, "{bad}");
         }
     }
 }
