@@ -8,6 +8,7 @@ use std::str::FromStr;
 use siphasher::sip::SipHasher24;
 use thiserror::Error;
 
+use super::values::device_index;
 use crate::uri::{DEFAULT_PORT, Endpoint, Uri};
 
 /// The prefix of every identifier of ours; the 1 is the form's version.
@@ -17,8 +18,11 @@ const PREFIX: &str = "nbdctl1:";
 /// /run/nbdctl and the unit's instance, as it stands.
 ///
 /// A letter or digit, then letters, digits, `.`, `_` and `-`; at most
-/// [`Name::MAX`] of them, and not `nbd` with a number. So it never needs quoting,
-/// never leaves its folder, and is never taken for a device.
+/// [`Name::MAX`] of them. So it never needs quoting and never leaves its folder.
+/// It does not end in `.toml`, as `/run/nbdctl` has both folders and files.
+///
+/// `nbd7` is the NAME of what is attached as `/dev/nbd7`, and of nothing else
+/// ([`Name::device`]): where users point at a device, they mean that one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(String);
 
@@ -26,7 +30,7 @@ pub struct Name(String);
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "\"{}\" cannot be a name: use a letter or digit, then letters, digits and . _ -, at most {max} \
-     of them, and not a device's name",
+     of them, without .toml at the end",
     .0.escape_debug(),
     max = Name::MAX
 )]
@@ -40,6 +44,24 @@ impl Name {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// What the disk that is attached under it is called in /dev/disk/by-id.
+    #[must_use]
+    pub fn by_id(&self) -> String {
+        unlike_a_partition(format!("nbd-{self}"))
+    }
+
+    /// The index of the one device that may be called so, for `nbd0` and its like.
+    #[must_use]
+    pub fn device(&self) -> Option<u32> {
+        device_index(&self.0).ok()
+    }
+
+    /// The NAME `nbdN`, which goes with `/dev/nbdN` only.
+    #[must_use]
+    pub fn of_device(index: u32) -> Self {
+        Self(format!("nbd{index}"))
     }
 
     /// The name of an export that was given none: host and export, where they
@@ -62,7 +84,7 @@ impl Name {
             export => format!("{host}-{export}"),
         };
         match Self::from_str(&wish) {
-            Ok(name) if standard => name,
+            Ok(name) if standard && name.device().is_none() => name,
             _ => Self::lossy(&wish, uri_hash(uri)),
         }
     }
@@ -80,7 +102,7 @@ impl Name {
     }
 }
 
-/// `nbd0`: where users point at a device, they mean that one.
+/// `nbd0`, and what looks like it.
 fn is_device(text: &str) -> bool {
     text.strip_prefix("nbd")
         .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
@@ -95,7 +117,8 @@ impl FromStr for Name {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         let sound = text.len() <= Self::MAX
-            && !is_device(text)
+            && (!is_device(text) || device_index(text).is_ok())
+            && !text.ends_with(".toml")
             && text.starts_with(|c: char| c.is_ascii_alphanumeric())
             && text.chars().all(allowed);
         if sound {
@@ -137,10 +160,12 @@ impl BackendIdentifier {
         if hash.len() != 16 {
             return None;
         }
-        Some(Self {
+        let parsed = Self {
             name: name.parse().ok()?,
             hash: u64::from_str_radix(hash, 16).ok()?,
-        })
+        };
+        // A sign or a capital in the hash would be another program's.
+        (parsed.to_string() == text).then_some(parsed)
     }
 
     /// Whether it was made of this URI, as it is written.
@@ -168,6 +193,20 @@ fn uri_hash(uri: &Uri) -> u64 {
     let mut hasher = SipHasher24::new_with_keys(0, 0);
     hasher.write(uri.as_str().as_bytes());
     hasher.finish()
+}
+
+/// An export may be called `a-part1`. Its disk must not be taken for the first
+/// partition of `a`, which is another disk.
+#[must_use]
+pub fn unlike_a_partition(name: String) -> String {
+    let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    match stem.strip_suffix("-part") {
+        Some(before) if stem.len() < name.len() => {
+            let number = name.get(stem.len()..).unwrap_or_default();
+            format!("{before}\\x2dpart{number}")
+        }
+        _ => name,
+    }
 }
 
 #[cfg(test)]
@@ -204,9 +243,34 @@ mod tests {
     }
 
     #[test]
+    fn a_device_s_name_is_that_device_s() {
+        let device = |text: &str| text.parse::<Name>().unwrap().device();
+        assert_eq!(device("nbd7"), Some(7));
+        assert_eq!(device("nbd7p1"), None);
+        assert_eq!(device("nbd"), None);
+        assert_eq!(device("disk"), None);
+        assert_eq!(Name::of_device(7), "nbd7".parse().unwrap());
+        assert!(named("nbd://x.toml").starts_with("x.toml-"));
+    }
+
+    #[test]
     fn a_name_cannot_leave_its_folder_or_need_quoting() {
         for text in [
-            "", ".", "..", "-x", "_x", "a/b", "a b", "a:b", "ä", "a\n", "nbd0", "nbd15",
+            "",
+            ".",
+            "..",
+            "-x",
+            "_x",
+            "a/b",
+            "a b",
+            "a:b",
+            "ä",
+            "a\n",
+            "nbd00",
+            "nbd007",
+            "nbd99999999999",
+            "a.toml",
+            ".toml",
         ] {
             assert!(text.parse::<Name>().is_err(), "{text:?}");
         }
@@ -230,6 +294,11 @@ mod tests {
             "nbdctl2:vm1:00c3d2cbd0cf4a14",
             "nbdctl1:/:00c3d2cbd0cf4a14",
             "nbdctl1:vm1:0",
+            "nbdctl1:vm1:+0c3d2cbd0cf4a14",
+            "nbdctl1:vm1:00C3D2CBD0CF4A14",
+            "nbdctl1:vm1:00c3d2cbd0cf4a14 ",
+            "nbdctl1:vm1:00c3d2cbd0cf4a14\n",
+            " nbdctl1:vm1:00c3d2cbd0cf4a14",
         ] {
             assert_eq!(BackendIdentifier::parse(text), None, "{text}");
         }

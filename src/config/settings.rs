@@ -1,36 +1,53 @@
-//! The settings of one export, checked as they are read: a value of these types
-//! is one that can be used.
+//! The settings of one export, checked as they are read.
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
-use thiserror::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::name::Name;
+use super::values::{BlockSize, Connections, DataPath, DeadTimeout, Resize, ValueError};
 use crate::uri::Uri;
 
 /// All that attach needs to know. Fields that are `Option` were left to the
 /// server or to the kernel.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Settings {
     /// What the device is called by.
     pub name: Name,
     /// Where the export is.
+    #[serde(serialize_with = "write_uri", deserialize_with = "read_uri")]
     pub uri: Uri,
     /// The index N of `/dev/nbdN`; `None` takes the first free one.
     pub device: Option<u32>,
-    /// How many sockets the device gets.
+    /// How many connections to the server there are, or with a relay, may be.
     pub connections: Connections,
+    /// Who moves the data. (An older nbdctl wrote none, and had one answer.)
+    #[serde(default)]
+    pub path: DataPath,
     /// Writes are refused, whatever the server allows.
     pub read_only: bool,
     /// The logical block size; `None` takes 512 or the server's minimum.
     pub block_size: Option<BlockSize>,
     /// How long I/O may wait for a server to come back.
     pub dead_timeout: DeadTimeout,
+    /// The same once the machine goes down.
+    pub shutdown_timeout: Duration,
+    /// How long a server that owes something may be silent.
+    pub silence_timeout: Duration,
+    /// How long a new session waits after a link was cut for silence: the old
+    /// server may still be at what it had read.
+    pub settle_time: Duration,
     /// How long attach may take until a session stands, and again until the
     /// device can be read.
     pub connect_timeout: Duration,
+    /// `queue/io_timeout`; `None` takes [`io_timeout`]'s.
+    pub io_timeout: Option<Duration>,
+    /// The UUID of a file system, or the GUID of a GPT, that a returned server's
+    /// disk must have; in its canonical form.
+    pub identity: Option<String>,
+    /// What becomes of an export that has grown.
+    pub resize: Resize,
 }
 
 impl Settings {
@@ -42,10 +59,52 @@ impl Settings {
             uri,
             device: None,
             connections: Connections::DEFAULT,
+            path: DataPath::Auto,
             read_only: false,
             block_size: None,
             dead_timeout: DeadTimeout::DEFAULT,
+            shutdown_timeout: Duration::from_secs(5),
+            silence_timeout: Duration::from_secs(30),
+            settle_time: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(10),
+            io_timeout: None,
+            identity: None,
+            resize: Resize::NextAttach,
+        }
+    }
+
+    /// Holds a NAME like `nbd7` to its device: chooses it where none was chosen.
+    ///
+    /// # Errors
+    ///
+    /// Another device was chosen.
+    pub fn agree(&mut self) -> Result<(), ValueError> {
+        let Some(index) = self.name.device() else {
+            return Ok(());
+        };
+        if *self.device.get_or_insert(index) == index {
+            return Ok(());
+        }
+        Err(ValueError::new(format!(
+            "what is called \"{}\" can be /dev/nbd{index} only: choose that device, or another name",
+            self.name
+        )))
+    }
+}
+
+impl Settings {
+    /// Takes what may change while a device is attached from newer settings of the
+    /// same NAME: how long things may take, and what is demanded of a server that
+    /// returns. The rest is for the next attach.
+    pub fn take_over(&mut self, newer: &Self) {
+        self.dead_timeout = newer.dead_timeout;
+        self.shutdown_timeout = newer.shutdown_timeout;
+        self.silence_timeout = newer.silence_timeout;
+        self.settle_time = newer.settle_time;
+        self.connect_timeout = newer.connect_timeout;
+        self.resize = newer.resize;
+        if self.uri == newer.uri {
+            self.identity.clone_from(&newer.identity);
         }
     }
 }
@@ -65,109 +124,13 @@ pub fn io_timeout(connections: usize) -> Duration {
     }
 }
 
-/// Why a value is refused.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{0}")]
-pub struct ValueError(&'static str);
-
-/// The number of sockets: 1 to [`Connections::MAX`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Connections(u32);
-
-impl Connections {
-    /// More than this adds nothing that was ever measured, and each is a thread
-    /// at the server.
-    pub const MAX: u32 = 16;
-    /// The kernel path's default: see [`io_timeout`].
-    pub const DEFAULT: Self = Self(1);
-
-    /// The number.
-    #[must_use]
-    pub fn get(self) -> u32 {
-        self.0
-    }
+fn write_uri<S: Serializer>(uri: &Uri, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(uri.as_str())
 }
 
-impl FromStr for Connections {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        match text.parse() {
-            Ok(count @ 1..=Self::MAX) => Ok(Self(count)),
-            _ => Err(ValueError("give a number of connections from 1 to 16")),
-        }
-    }
-}
-
-/// A logical block size in bytes: 512, 1024, 2048 or 4096, which is all that
-/// the kernel takes on a machine with 4 KiB pages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BlockSize(u32);
-
-impl BlockSize {
-    /// In bytes.
-    #[must_use]
-    pub fn bytes(self) -> u32 {
-        self.0
-    }
-}
-
-impl FromStr for BlockSize {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        match text.parse() {
-            Ok(bytes @ (512 | 1024 | 2048 | 4096)) => Ok(Self(bytes)),
-            _ => Err(ValueError(
-                "give a block size of 512, 1024, 2048 or 4096 bytes",
-            )),
-        }
-    }
-}
-
-/// How long I/O may wait for a server to come back: at least a second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DeadTimeout(Option<u32>);
-
-impl DeadTimeout {
-    /// Ten minutes: a server's reboot, with its firmware's self-test.
-    pub const DEFAULT: Self = Self(Some(600));
-
-    /// What the kernel calls never: it multiplies the seconds by HZ into a
-    /// signed long, where a huge value turns negative and fails at once; this one
-    /// is safe with every HZ.
-    const FOREVER: u64 = 1 << 31;
-
-    /// In seconds, for the kernel's `dead_conn_timeout`.
-    #[must_use]
-    pub fn kernel_seconds(self) -> u64 {
-        self.0.map_or(Self::FOREVER, u64::from)
-    }
-}
-
-impl FromStr for DeadTimeout {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        match (text, text.parse::<u32>()) {
-            ("infinity", _) => Ok(Self(None)),
-            // 0 would make fresh requests fail at once and leave those in
-            // flight hanging.
-            (_, Ok(seconds @ 1..)) => Ok(Self(Some(seconds))),
-            _ => Err(ValueError(
-                "give a number of whole seconds, at least 1, or \"infinity\"",
-            )),
-        }
-    }
-}
-
-impl fmt::Display for DeadTimeout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(seconds) => write!(f, "{seconds}"),
-            None => f.write_str("infinity"),
-        }
-    }
+fn read_uri<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Uri, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Uri::parse(&text).map_err(serde::de::Error::custom)
 }
 
 #[cfg(test)]
@@ -175,28 +138,48 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_that_would_do_harm_are_refused() {
-        for text in ["0", "17", "-1", "x", ""] {
-            assert!(text.parse::<Connections>().is_err(), "{text}");
-        }
-        for text in ["0", "256", "513", "8192", "4k"] {
-            assert!(text.parse::<BlockSize>().is_err(), "{text}");
-        }
-        for text in ["0", "-1", "1.5", "4294967296", "forever"] {
-            assert!(text.parse::<DeadTimeout>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn an_infinite_patience_is_a_number_that_the_kernel_can_multiply() {
-        let infinite: DeadTimeout = "infinity".parse().unwrap();
-        assert!(i64::try_from(infinite.kernel_seconds() * 1000).is_ok());
-        assert!(infinite.kernel_seconds() > u64::from(u32::MAX) / 2);
-    }
-
-    #[test]
     fn several_connections_get_a_timer_that_outlasts_a_slow_server() {
         assert_eq!(io_timeout(1).as_millis(), 1000);
         assert_eq!(io_timeout(2).as_millis(), 30_000);
+    }
+
+    #[test]
+    fn a_device_s_name_goes_with_that_device_only() {
+        let mut settings = Settings::new(Uri::parse("nbd://h/a").unwrap());
+        assert_eq!((settings.agree(), settings.device), (Ok(()), None));
+        settings.name = "nbd7".parse().unwrap();
+        assert_eq!((settings.agree(), settings.device), (Ok(()), Some(7)));
+        settings.device = Some(8);
+        assert!(settings.agree().is_err());
+    }
+
+    #[test]
+    fn settings_of_an_older_nbdctl_are_read() {
+        let settings = Settings::new(Uri::parse("nbd://h/a").unwrap());
+        let text = serde_json::to_string(&settings).unwrap();
+        let older = text.replace("\"path\":\"auto\",", "");
+        assert_ne!(text, older);
+        assert_eq!(serde_json::from_str::<Settings>(&older).unwrap(), settings);
+    }
+
+    #[test]
+    fn settings_are_what_they_were_after_a_file() {
+        let mut settings = Settings::new(Uri::parse("nbd://h/a%2fb").unwrap());
+        settings.dead_timeout = "infinity".parse().unwrap();
+        settings.block_size = Some("4096".parse().unwrap());
+        settings.resize = Resize::Live;
+        settings.path = DataPath::Relay;
+        let text = serde_json::to_string(&settings).unwrap();
+        assert_eq!(serde_json::from_str::<Settings>(&text).unwrap(), settings);
+        for (good, bad) in [
+            ("infinity", "0"),
+            ("4096", "513"),
+            ("live", "x"),
+            ("relay", "kernel-tls"),
+            ("nbd:", "x:"),
+        ] {
+            let text = text.replace(good, bad);
+            assert!(serde_json::from_str::<Settings>(&text).is_err(), "{bad}");
+        }
     }
 }
