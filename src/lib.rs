@@ -43,5 +43,6 @@ pub mod config;
 pub mod kernel;
 pub mod monitor;
 pub mod proto;
+pub mod relay;
 pub mod session;
 pub mod uri;
