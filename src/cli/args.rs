@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{BlockSize, Connections, DeadTimeout, Name};
+use crate::config::{
+    BlockSize, Bounds, Connections, DataPath, DeadTimeout, Name, NameError, Resize, device_index,
+    parse_identity,
+};
 use crate::kernel::Device;
 
 /// Attach network block devices, and keep them attached.
@@ -15,6 +18,17 @@ pub(super) struct Args {
     /// Say more on standard error
     #[arg(short, long, global = true)]
     pub(super) verbose: bool,
+    /// Look for the configuration below DIR instead of / (for tests, and for
+    /// systems that are mounted somewhere). An option, as the environment of one
+    /// nbdctl would reach the others that it starts.
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        value_name = "DIR",
+        default_value = "/"
+    )]
+    pub(super) config_root: PathBuf,
     #[command(subcommand)]
     pub(super) verb: Verb,
 }
@@ -47,41 +61,102 @@ pub(super) enum Verb {
     Zero(ZeroArgs),
     /// Discard a range of an export: what it held is lost
     Discard(RangeArgs),
+    /// Keep an export attached, in the foreground (attach starts this)
+    Monitor(MonitorArgs),
+    /// Carry a device's requests to servers that speak more than the kernel (a monitor
+    /// starts this)
+    Relay,
     /// Find what would keep a device from working, or holds one
     Doctor(DoctorArgs),
+    /// Check the configuration, or show what will be done
+    Config(ConfigArgs),
     /// Wait on a device in a process of its own (nbdctl runs this)
     #[command(hide = true)]
     OnDevice(OnDeviceArgs),
+    /// Resolve a name in a process of its own (nbdctl runs this)
+    #[command(hide = true)]
+    Resolve(ResolveArgs),
+    /// Detach an export whose unit is stopped, and not restarted (the unit runs this)
+    #[command(hide = true)]
+    UnitStop(UnitStopArgs),
+    /// Tell all monitors that the machine goes down (a unit runs this)
+    #[command(hide = true)]
+    ShuttingDown,
+    /// Print what udev is to know of a device (its rule runs this)
+    #[command(hide = true)]
+    UdevNames(UdevNamesArgs),
     /// Write man pages and completions to a folder
     #[command(hide = true)]
     Generate(GenerateArgs),
 }
 
 #[derive(Debug, clap::Args)]
+pub(super) struct UnitStopArgs {
+    /// The name of the export, which is the unit's instance
+    pub(super) name: Name,
+}
+
+/// What is not typed is as the configuration has it for a NAME, and as by default
+/// for a URI.
+#[derive(Debug, Default, clap::Args)]
 pub(super) struct AttachArgs {
-    /// nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH
-    pub(super) uri: String,
+    /// nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH, or the NAME of a
+    /// configured export
+    #[arg(value_name = "URI|NAME")]
+    pub(super) export: String,
     /// Call it NAME [default: made from the URI]
-    #[arg(long)]
+    #[arg(long, value_parser = new_name)]
     pub(super) name: Option<Name>,
     /// Use this device [default: the first free one]
-    #[arg(long, value_name = "/dev/nbdN", value_parser = device)]
-    pub(super) device: Option<Device>,
+    #[arg(long, value_name = "/dev/nbdN", value_parser = device_index)]
+    pub(super) device: Option<u32>,
     /// Refuse writes
     #[arg(long)]
     pub(super) read_only: bool,
-    /// Connections to the server, 1 to 16; several need io_timeout to outlast
-    /// its slowest answer, so a lost link is noticed later
-    #[arg(long, value_name = "N", default_value = "1")]
-    pub(super) connections: Connections,
+    /// Connections to the server, 1 to 16; several need io_timeout to outlast its
+    /// slowest answer, so a lost link is noticed later, but with a relay [default: 1]
+    #[arg(long, value_name = "N")]
+    pub(super) connections: Option<Connections>,
+    /// Who moves the data: "kernel", no process of nbdctl's; "relay", a process that
+    /// knows extended headers and loses no write to a server's volatile cache; "auto",
+    /// the kernel, unless the server requires extended headers [default: auto]
+    #[arg(long, value_name = "PATH")]
+    pub(super) path: Option<DataPath>,
     /// Logical block size: 512, 1024, 2048 or 4096 [default: 512, or the
     /// server's minimum]
     #[arg(long, value_name = "BYTES")]
     pub(super) block_size: Option<BlockSize>,
     /// How long I/O waits for a lost server to come back, in seconds, or
-    /// "infinity"
-    #[arg(long, value_name = "SECONDS", default_value_t = DeadTimeout::DEFAULT)]
-    pub(super) dead_timeout: DeadTimeout,
+    /// "infinity" [default: 600]
+    #[arg(long, value_name = "SECONDS")]
+    pub(super) dead_timeout: Option<DeadTimeout>,
+    /// How long a server may be silent that owes an answer, before its link is
+    /// cut, in seconds; slowness is no silence [default: 30]
+    #[arg(long, value_name = "SECONDS", value_parser = |text: &str| Bounds::SILENCE_TIMEOUT.read(text))]
+    pub(super) silence_timeout: Option<Duration>,
+    /// How long a returned server is left alone after such a cut, in seconds: it
+    /// may still be at what it had read [default: 5]
+    #[arg(long, value_name = "SECONDS", value_parser = |text: &str| Bounds::SETTLE_TIME.read(text))]
+    pub(super) settle_time: Option<Duration>,
+    /// Patience once the machine goes down, in seconds [default: 5]
+    #[arg(long, value_name = "SECONDS", value_parser = |text: &str| Bounds::SHUTDOWN_TIMEOUT.read(text))]
+    pub(super) shutdown_timeout: Option<Duration>,
+    /// How long the first session may take, in seconds [default: 10]
+    #[arg(long, value_name = "SECONDS", value_parser = |text: &str| Bounds::CONNECT_TIMEOUT.read(text))]
+    pub(super) connect_timeout: Option<Duration>,
+    /// How often a request that was in flight when its link died looks for a new
+    /// one, in ms; with several connections, the longest that an answer may take
+    /// [default: 1000, or 30000 with several]
+    #[arg(long, value_name = "MS", value_parser = |text: &str| Bounds::IO_TIMEOUT.read(text))]
+    pub(super) io_timeout: Option<Duration>,
+    /// The UUID of a file system on it, or its GPT's GUID: no other disk is
+    /// attached, or reconnected to
+    #[arg(long, value_name = "UUID", value_parser = identity)]
+    pub(super) identity: Option<String>,
+    /// What to do when the export has grown: "next-attach", or "live" (README)
+    /// [default: next-attach]
+    #[arg(long, value_name = "WHEN")]
+    pub(super) resize: Option<Resize>,
     /// Not supported yet, and refused: sessions are in plaintext
     #[arg(long)]
     pub(super) tls: bool,
@@ -111,6 +186,16 @@ pub(super) struct StatusArgs {
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct MonitorArgs {
+    /// The NAME that it is attached under
+    pub(super) name: Name,
+    /// Take the settings from standard input, and tell on standard output when the
+    /// device is usable
+    #[arg(long, hide = true)]
+    pub(super) for_attach: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -205,12 +290,51 @@ pub(super) struct DoctorArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(disable_help_subcommand = true)]
+pub(super) struct ConfigArgs {
+    #[command(subcommand)]
+    pub(super) verb: ConfigVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigVerb {
+    /// Tell all that is wrong in /etc/nbdctl and /etc/nbdtab
+    Check {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what will be done with an export, and where each value comes from
+    Show {
+        /// The NAME of a configured export
+        name: Name,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
 pub(super) struct OnDeviceArgs {
     /// probe or release
     pub(super) job: String,
     /// nbdN
     #[arg(value_parser = device)]
     pub(super) device: Device,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ResolveArgs {
+    /// A name
+    pub(super) host: String,
+    /// A port
+    pub(super) port: u16,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct UdevNamesArgs {
+    /// nbdN or nbdNpM
+    pub(super) kernel_name: String,
 }
 
 #[derive(Debug, clap::Args)]
@@ -250,6 +374,21 @@ fn bytes(text: &str) -> Result<u64, &'static str> {
         .ok_or("that is more than 2^64 bytes")
 }
 
+/// A device's name goes with its device, so nobody needs to choose it.
+fn new_name(text: &str) -> Result<Name, String> {
+    let name: Name = text.parse().map_err(|error: NameError| error.to_string())?;
+    match name.device() {
+        Some(index) => Err(format!(
+            "that is a device: choose another name, or --device /dev/nbd{index}"
+        )),
+        None => Ok(name),
+    }
+}
+
+fn identity(text: &str) -> Result<String, &'static str> {
+    parse_identity(text).ok_or("give a UUID, as blkid shows it (UUID or PTUUID)")
+}
+
 fn device(text: &str) -> Result<Device, &'static str> {
     Device::by_name(text).ok_or("give /dev/nbdN, the whole disk")
 }
@@ -262,6 +401,16 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Args::command().debug_assert();
+    }
+
+    /// A host is never an option, whatever it is called.
+    #[test]
+    fn the_hidden_verbs_are_what_runs_them_says() {
+        let args = Args::try_parse_from(["nbdctl", crate::session::RESOLVE, "--", "--help", "7"]);
+        let Verb::Resolve(args) = args.unwrap().verb else {
+            panic!("another verb");
+        };
+        assert_eq!((args.host.as_str(), args.port), ("--help", 7));
     }
 
     #[test]

@@ -39,9 +39,12 @@ impl Exit {
         match error {
             Error::Session(error) => Self::of_session(&error.fault),
             Error::Kernel(error) | Error::Unusable { error, .. } => of_kernel(error),
-            Error::Locked { .. } => Self::TimedOut,
-            Error::NotAttached(_) => Self::NotFound,
-            Error::NoDevice(_) => Self::Usage,
+            Error::Locked { .. } | Error::Away { .. } | Error::NotYet { .. } | Error::Mute(_) => {
+                Self::TimedOut
+            }
+            Error::NotAttached(_) | Error::NoSettings(_) => Self::NotFound,
+            Error::Relayed { exit, .. } => Self::of_number(*exit),
+            Error::NoDevice(_) | Error::Misconfigured(_) => Self::Usage,
             Error::OneConnection => Self::ServerRefused,
             Error::DeviceTaken { .. }
             | Error::InUse { .. }
@@ -51,11 +54,30 @@ impl Exit {
             | Error::Lingers { .. } => Self::KernelRefused,
             Error::Runtime { .. }
             | Error::NameTaken { .. }
+            | Error::Configured { .. }
             | Error::Differs { .. }
-            | Error::Dead(_)
+            | Error::Monitored(_)
+            | Error::State { .. }
+            | Error::NotAdopted { .. }
+            | Error::Starting(_)
+            | Error::OtherDisk { .. }
             | Error::Disagree
             | Error::NotCompact(_) => Self::Failed,
         }
+    }
+
+    /// The status that another process of ours ended with.
+    pub(super) fn of_number(number: Option<u8>) -> Self {
+        let all = [
+            Self::Failed,
+            Self::Usage,
+            Self::NotFound,
+            Self::ServerRefused,
+            Self::KernelRefused,
+            Self::TimedOut,
+        ];
+        let same = all.into_iter().find(|exit| Some(*exit as u8) == number);
+        same.unwrap_or(Self::Failed)
     }
 
     /// The status for a failure of a session.

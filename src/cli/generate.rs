@@ -21,14 +21,18 @@ pub(super) fn run(args: &GenerateArgs) -> Exit {
     }
 }
 
-/// Writes `nbdctl.8`, one page for each verb, and completions for three shells.
+/// Writes `nbdctl.8`, one page for each verb and each part of one, and completions for three shells.
 fn write(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let mut command = for_users();
     command.build();
     page(folder, &command, "nbdctl")?;
     for verb in command.get_subcommands() {
-        page(folder, verb, &format!("nbdctl-{}", verb.get_name()))?;
+        let name = format!("nbdctl-{}", verb.get_name());
+        page(folder, verb, &name)?;
+        for part in verb.get_subcommands() {
+            page(folder, part, &format!("{name}-{}", part.get_name()))?;
+        }
     }
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         clap_complete::generate_to(shell, &mut for_users(), "nbdctl", folder)?;
@@ -45,7 +49,11 @@ fn for_users() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about(all.get_about().cloned().unwrap_or_default())
         .after_help(all.get_after_help().cloned().unwrap_or_default())
-        .args(all.get_arguments().cloned())
+        .args(
+            all.get_arguments()
+                .filter(|arg| !arg.is_hide_set())
+                .cloned(),
+        )
         .subcommands(verbs.cloned())
         .disable_help_subcommand(true)
         .subcommand_required(true)
@@ -75,11 +83,14 @@ mod tests {
         );
         assert!(read("nbdctl-attach.8").contains("dead\\-timeout"));
         assert!(read("nbdctl-detach.8").contains("force"));
+        assert!(read("nbdctl-config.8").contains("nbdctl\\-config\\-check"));
+        assert!(read("nbdctl-config-show.8").contains("json"));
         assert!(read("nbdctl.bash").contains("--read-only"));
-        for hidden in ["generate", "on-device", "help"] {
+        for hidden in ["generate", "on-device", "udev-names", "help"] {
             assert!(!folder.path().join(format!("nbdctl-{hidden}.8")).exists());
             assert!(!read("nbdctl.8").contains(&format!("nbdctl\\-{hidden}")));
         }
         assert!(!read("nbdctl.bash").contains("on-device"));
+        assert!(!read("nbdctl.bash").contains("config-root"));
     }
 }

@@ -5,35 +5,45 @@
 
 mod args;
 mod attach;
+mod config;
 mod detach;
 mod doctor;
 mod erase;
 mod exit;
 mod generate;
+mod generator;
 mod guard;
 mod info;
 mod layout;
 mod list;
+mod log;
 mod map;
+mod monitor;
 mod on_device;
+mod relay;
+mod resolve;
 mod show;
 mod status;
+mod udev_names;
+mod unit;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::Parser;
-use tracing::level_filters::LevelFilter;
-
+use crate::config::Places;
 use crate::session::Erase;
 use crate::uri::Uri;
 use args::{Args, Verb};
+use clap::Parser;
 pub use exit::Exit;
 
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
+    if generator::is_called() {
+        return generator::run().into();
+    }
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
@@ -43,9 +53,13 @@ pub fn main() -> ExitCode {
             return if usage { Exit::Usage } else { Exit::Done }.into();
         }
     };
-    log_to_stderr(args.verbose);
+    log::set_up(
+        args.verbose,
+        matches!(args.verb, Verb::Monitor(_) | Verb::Relay),
+    );
+    let places = Places::below(&args.config_root);
     let exit = match args.verb {
-        Verb::Attach(args) => attach::run(*args),
+        Verb::Attach(args) => attach::run(*args, &places),
         Verb::Detach(args) => detach::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::List(args) => list::run(&args),
@@ -59,8 +73,15 @@ pub fn main() -> ExitCode {
             },
         ),
         Verb::Discard(args) => erase::run(&args, Erase::Discard),
+        Verb::Monitor(args) => monitor::run(&args),
+        Verb::Relay => relay::run(),
         Verb::Doctor(args) => doctor::run(&args),
+        Verb::Config(args) => config::run(&args.verb, &places),
         Verb::OnDevice(args) => return on_device::run(&args).into(),
+        Verb::Resolve(args) => resolve::run(&args),
+        Verb::UnitStop(args) => unit::stop(&args),
+        Verb::ShuttingDown => unit::shutting_down(),
+        Verb::UdevNames(args) => udev_names::run(&args),
         Verb::Generate(args) => generate::run(&args),
     };
     if LOST.load(Ordering::Relaxed) {
@@ -68,20 +89,6 @@ pub fn main() -> ExitCode {
         return Exit::Failed.into();
     }
     exit.into()
-}
-
-fn log_to_stderr(verbose: bool) {
-    let level = if verbose {
-        LevelFilter::DEBUG
-    } else {
-        LevelFilter::WARN
-    };
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_max_level(level)
-        .with_target(false)
-        .without_time()
-        .init();
 }
 
 /// An answer could not be written, and nobody has it.

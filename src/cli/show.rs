@@ -19,6 +19,31 @@ pub(super) fn size(bytes: u64) -> String {
     }
 }
 
+/// `1 outage`, `2 outages`, for people.
+pub(super) fn count(number: u64, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
+/// `1.2 s`, `3 min 20 s`, for people.
+pub(super) fn span(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0..60 => format!("{seconds}.{} s", ms % 1000 / 100),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// `250 us`, `1.5 ms`, for people.
+pub(super) fn micros(us: u64) -> String {
+    if us < 1000 {
+        format!("{us} us")
+    } else {
+        format!("{}.{} ms", us / 1000, us % 1000 / 100)
+    }
+}
+
 /// A server's text, which must not reach a terminal raw.
 pub(super) fn text(foreign: &str) -> String {
     crate::proto::readable_text(foreign)
@@ -75,6 +100,18 @@ mod tests {
         assert_eq!(size(1536), "1.5 KiB");
         assert_eq!(size(1 << 30), "1 GiB");
         assert_eq!(size(u64::MAX), "15.9 EiB");
+    }
+
+    #[test]
+    fn spans_are_short() {
+        assert_eq!(span(0), "0.0 s");
+        assert_eq!(span(59_999), "59.9 s");
+        assert_eq!(span(200_000), "3 min 20 s");
+        assert_eq!(span(7_260_000), "2 h 1 min");
+        assert_eq!(count(1, "outage"), "1 outage");
+        assert_eq!(count(0, "outage"), "0 outages");
+        assert_eq!(micros(999), "999 us");
+        assert_eq!(micros(1500), "1.5 ms");
     }
 
     #[test]

@@ -1,359 +1,228 @@
-//! From settings to a usable device.
-//!
-//! Every step that took something gives it back when a later one fails: a
-//! device that attach did not announce is not there afterwards.
+//! `attach` as its user sees it: find the device, or have a monitor bring it up.
 
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
+use super::LOCK_DEADLINE;
+use super::control::{Request, ask};
 use super::error::Error;
-use super::interrupt::Interrupt;
-use super::links::Links;
-use super::lookup::{by_name, foreign_owner};
-use super::reconcile::{claimed, reconcile, reconcile_one};
-use super::runtime::{Runtime, State, index_lock};
-use super::status::{DeviceState, report};
-use crate::config::{BackendIdentifier, Settings, io_timeout};
-use crate::kernel::geometry::Geometry;
-use crate::kernel::{
-    self, Connect, Device, KernelSocket, Netlink, QueueSettings, SavedQueue, free_indices, holders,
-    wait_until_readable,
-};
+use super::launch::{Announcement, launch};
+use super::lookup::{Target, by_name};
+use super::runtime::Runtime;
+use super::state::State;
+use super::status::{DeviceState, Report, not_yet};
+use super::unit;
+use crate::config::{BackendIdentifier, Settings};
+use crate::kernel::{self, Device, holders};
 
-/// What a command of the kernel's may take. They are done in milliseconds; one
-/// that waits for a full send buffer or another's freeze is not coming back.
-pub(super) const KERNEL_DEADLINE: Duration = Duration::from_secs(10);
-
-/// How long to wait for whoever holds a lock. An attach holds that of the index
-/// for the time of one CONNECT; 24 at once take their turns within it.
-const LOCK_DEADLINE: Duration = Duration::from_secs(60);
-
-/// How long a free device may be held open by udev, which looks at each after
-/// every event.
-const BUSY_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a monitor that is there may take to say how things are.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// An attached device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attached {
     /// The device.
     pub device: Device,
-    /// It was attached before.
-    pub already: bool,
     /// What its user should know, a sentence each.
     pub warnings: Vec<String>,
 }
 
-/// Attaches an export, or finds that it is.
+/// Attaches an export, or finds that it is; its monitor is there afterwards.
 ///
 /// # Errors
 ///
-/// See [`enum@Error`]; nothing is left behind.
+/// See [`enum@Error`]; nothing is left behind that was not there before.
 pub fn attach(settings: &Settings) -> Result<Attached, Error> {
     if !kernel::has_sys_admin() {
         return Err(kernel::Error::NoRight.into());
     }
-    let netlink = Netlink::open(KERNEL_DEADLINE)?;
     let runtime = Runtime::of(&settings.name);
-    let _lock = runtime.lock(LOCK_DEADLINE)?;
-    let bringing = Bringing {
-        settings,
-        netlink: &netlink,
-        identifier: BackendIdentifier::new(&settings.name, &settings.uri),
-        runtime: &runtime,
-    };
-    match by_name(&settings.name)? {
-        Some((device, found)) => bringing.already(device, &found),
-        None => {
-            let attached = bringing.bring_up();
-            if attached.is_err() {
-                // The lock made the folder; a state in it tells of something
-                // that could not be undone.
-                reconcile_one(&runtime);
-                runtime.tidy();
-            }
-            attached
+    let begun = Instant::now();
+    let until = begun + LOCK_DEADLINE + settings.connect_timeout * 3;
+    loop {
+        if let Some(attached) = attempt(settings, &runtime)? {
+            return Ok(attached);
         }
+        // Its unit goes on trying, and says what it meets.
+        if begun.elapsed() >= settings.connect_timeout {
+            if let Some(error) = not_yet(&Target::Name(settings.name.clone())) {
+                return Err(error);
+            }
+        }
+        // Its monitor begins or ends at this moment.
+        if Instant::now() >= until {
+            return Err(Error::Locked {
+                holder: format!("the monitor of \"{}\"", settings.name),
+                allowed: LOCK_DEADLINE,
+            });
+        }
+        thread::sleep(Duration::from_millis(50));
     }
 }
 
-struct Bringing<'a> {
-    settings: &'a Settings,
-    netlink: &'a Netlink,
-    identifier: BackendIdentifier,
-    runtime: &'a Runtime,
-}
-
-impl Bringing<'_> {
-    /// Idempotence: what is attached as asked is a success.
-    fn already(&self, device: Device, found: &BackendIdentifier) -> Result<Attached, Error> {
-        let settings = self.settings;
-        let path = device.path().display().to_string();
-        let differs = |difference| {
-            Err(Error::Differs {
-                device: path.clone(),
-                difference,
-            })
-        };
-        if *found != self.identifier {
-            return Err(Error::NameTaken {
-                name: settings.name.clone(),
-                device: path,
-            });
+fn attempt(settings: &Settings, runtime: &Runtime) -> Result<Option<Attached>, Error> {
+    let lock = runtime.lock(LOCK_DEADLINE)?;
+    let Some((device, found)) = by_name(&settings.name)? else {
+        let monitored = runtime.is_monitored();
+        if !monitored {
+            // The lock made the folder; what a state in it tells of is no more, or
+            // for the monitor to see to.
+            runtime.tidy();
         }
-        if device.size() == 0 {
-            return Err(Error::Leaving {
-                holders: holders::of(&device),
-                device: path,
-            });
-        }
-        if settings.read_only && !device.is_read_only() {
-            return differs("for writing");
-        }
-        if settings.device.is_some_and(|index| index != device.index()) {
-            return differs("which is not the one asked for");
-        }
-        if report(&device, found).state == DeviceState::Dead {
-            return Err(Error::Dead(path));
-        }
-        let state = self.runtime.load();
-        let warnings = self.differences(state.as_ref());
-        // A state is there before the device is; one that was lost since tells
-        // nothing, and the device may be in use: it is left as it is.
-        if let Some(state) = state.filter(|state| !state.usable) {
-            self.finish_anothers(&device, state)?;
-        }
-        Ok(Attached {
-            device,
-            already: true,
-            warnings,
-        })
-    }
-
-    /// What was asked and stays as it is.
-    fn differences(&self, state: Option<&State>) -> Vec<String> {
-        let Some(state) = state else {
-            return vec![
-                "what it was attached with is not known: /run/nbdctl has lost it".to_owned(),
-            ];
-        };
-        let settings = self.settings;
-        let mut warnings = Vec::new();
-        let mut keeps =
-            |what: &str| warnings.push(format!("it is attached already, and keeps {what}"));
-        let connections = state.links.len();
-        if usize::try_from(settings.connections.get()) != Ok(connections) {
-            keeps(&format!("its connections ({connections})"));
-        }
-        if settings.dead_timeout.kernel_seconds() != state.dead_timeout {
-            keeps(&format!("its dead timeout ({} s)", state.dead_timeout));
-        }
-        if settings
-            .block_size
-            .is_some_and(|size| size.bytes() != state.block_size)
-        {
-            keeps(&format!("its block size ({})", state.block_size));
-        }
-        warnings
-    }
-
-    /// Whoever attached it was killed before it was done.
-    fn finish_anothers(&self, device: &Device, state: State) -> Result<(), Error> {
-        let interrupt = Interrupt::hold();
-        // By the connections that it has, not by those asked for now: the wrong
-        // time-out would make the driver cut slow links.
-        let queue = QueueSettings {
-            io_timeout: io_timeout(state.links.len()),
-            max_sectors_kb: state.max_sectors_kb,
-        };
-        queue.finish(device, KERNEL_DEADLINE)?;
-        wait_until_readable(device, self.settings.connect_timeout, || {
-            interrupt.came().then_some(kernel::Error::Interrupted)
-        })?;
-        self.runtime.store(&State {
-            usable: true,
-            ..state
-        })
-    }
-
-    fn bring_up(&self) -> Result<Attached, Error> {
-        let links = Links::open(self.settings)?;
-        let interrupt = Interrupt::hold();
-        let queue = QueueSettings {
-            io_timeout: io_timeout(links.sockets.len()),
-            max_sectors_kb: links.geometry.max_sectors_kb,
-        };
-        let (device, saved) = self.connect(&links, queue)?;
-        match self.make_usable(&device, &links, queue, saved, &interrupt) {
-            Ok(()) => Ok(Attached {
-                warnings: warnings(&links.geometry),
-                device,
-                already: false,
-            }),
-            Err(Error::Kernel(error)) => Err(Error::Unusable {
-                device: device.path().display().to_string(),
-                error,
-                left: self.abandon(&device, &links).err().map(Box::new),
-            }),
-            Err(error) => {
-                if let Err(left) = self.abandon(&device, &links) {
-                    tracing::warn!("{} is left attached: {left}", device.path().display());
-                }
-                Err(error)
-            }
-        }
-    }
-
-    /// From CONNECT to what can be announced.
-    fn make_usable(
-        &self,
-        device: &Device,
-        links: &Links,
-        queue: QueueSettings,
-        saved: SavedQueue,
-        interrupt: &Interrupt,
-    ) -> Result<(), Error> {
-        // CONNECT may have made the device: what it has now is what it had then.
-        let saved = if saved == SavedQueue::default() {
-            SavedQueue::of(device)
+        drop(lock);
+        return if monitored {
+            Ok(None)
         } else {
-            saved
+            start(settings, None, Vec::new())
         };
-        let mut state = self.state(device, links, &saved);
-        self.runtime.store(&state)?;
-        queue.finish(device, KERNEL_DEADLINE)?;
-        wait_until_readable(device, self.settings.connect_timeout, || {
-            if interrupt.came() {
-                return Some(kernel::Error::Interrupted);
-            }
-            let lost = links.sockets.iter().all(KernelSocket::is_hung_up);
-            lost.then_some(kernel::Error::LinkLost)
-        })?;
-        state.usable = true;
-        self.runtime.store(&state)
+    };
+    as_asked(settings, &device, &found)?;
+    let state = runtime.load();
+    let mut warnings = differences(settings, state.as_ref());
+    let monitored = runtime.is_monitored();
+    drop(lock);
+    if monitored {
+        let connected = wait_until_connected(settings, runtime)?;
+        return Ok(connected.then_some(Attached { device, warnings }));
     }
-
-    /// Takes an index and connects it, trying the next where another was faster.
-    fn connect(&self, links: &Links, queue: QueueSettings) -> Result<(Device, SavedQueue), Error> {
-        let _turn = index_lock(LOCK_DEADLINE)?;
-        reconcile_one(self.runtime);
-        reconcile();
-        let until = Instant::now() + BUSY_DEADLINE;
-        loop {
-            let mut last = None;
-            for index in self.candidates()? {
-                let device = Device::new(index);
-                match self.connect_one(&device, links, queue) {
-                    Err(Error::Kernel(error)) if error.is_busy() => last = Some(error),
-                    result => return result.map(|saved| (device, saved)),
-                }
-            }
-            if Instant::now() >= until {
-                return Err(last.unwrap_or(kernel::Error::NoFreeIndex).into());
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
+    if let Some(state) = &state {
+        return start(settings, Some(&state.settings), warnings);
     }
+    warnings.push(
+        "nothing reconnects it when its server goes away: detach it when you can, and attach \
+         it again"
+            .to_owned(),
+    );
+    Ok(Some(Attached { device, warnings }))
+}
 
-    fn candidates(&self) -> Result<Box<dyn Iterator<Item = u32>>, Error> {
-        let Some(index) = self.settings.device else {
-            let claimed = claimed(self.runtime);
-            let free = free_indices()?;
-            return Ok(Box::new(free.filter(move |index| !claimed.contains(index))));
-        };
-        let device = Device::new(index);
-        if device.is_configured() {
-            return Err(Error::DeviceTaken {
-                device: device.path().display().to_string(),
-                by: device
-                    .backend()
-                    .and_then(|backend| BackendIdentifier::parse(&backend))
-                    .map_or_else(
-                        || foreign_owner(&device),
-                        |identifier| format!("\"{}\"", identifier.name()),
-                    ),
-            });
-        }
-        // Another detach may have to put its queue back yet.
-        let free = !claimed(self.runtime).contains(&index);
-        Ok(Box::new(free.then_some(index).into_iter()))
+/// Has a monitor started; `kept` is what an attached device has.
+fn start(
+    settings: &Settings,
+    kept: Option<&Settings>,
+    mut warnings: Vec<String>,
+) -> Result<Option<Attached>, Error> {
+    if unit::is_used() {
+        unit::start(settings, kept, settings.connect_timeout * 2)?;
+        // Another attach may have been faster: it is looked at as what was there.
+        return Ok(None);
     }
-
-    /// One CONNECT, with the queue as it must be before it, and as it was after
-    /// it failed.
-    fn connect_one(
-        &self,
-        device: &Device,
-        links: &Links,
-        queue: QueueSettings,
-    ) -> Result<SavedQueue, Error> {
-        let saved = SavedQueue::of(device);
-        // Before CONNECT: were this process to die right after it, detach would
-        // still know what to put back.
-        self.runtime.store(&self.state(device, links, &saved))?;
-        let connected = self.netlink.connect(Connect {
-            index: device.index(),
-            size: links.geometry.size,
-            block_size: links.geometry.block_size,
-            server_flags: links.geometry.flags.0,
-            dead_conn_timeout: self.settings.dead_timeout.kernel_seconds(),
-            backend_identifier: self.identifier.to_string(),
-            sockets: links.sockets.clone(),
-            queue,
-        });
-        if let Err(error) = connected {
-            // Also where another program has it by now: its requests are not to
-            // have our time-out.
-            if device.exists() {
-                if let Err(left) = saved.restore(device, KERNEL_DEADLINE) {
-                    tracing::warn!("{}: {left}", device.path().display());
-                }
-            }
-            return Err(error.into());
+    // A lock, a session, the first read, and then some.
+    let allowed = LOCK_DEADLINE + settings.connect_timeout * 3;
+    match launch(settings, allowed)? {
+        Announcement::Served => Ok(None),
+        Announcement::Away { state, why } => Err(Error::Away {
+            name: settings.name.clone(),
+            state,
+            why,
+        }),
+        Announcement::Usable {
+            index,
+            warnings: more,
+        } => {
+            warnings.extend(more);
+            Ok(Some(Attached {
+                device: Device::new(index),
+                warnings,
+            }))
         }
-        Ok(saved)
-    }
-
-    fn state(&self, device: &Device, links: &Links, saved: &SavedQueue) -> State {
-        let since = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |elapsed| elapsed.as_secs());
-        State {
-            version: State::VERSION,
-            uri: self.settings.uri.to_string(),
-            index: device.index(),
-            backend_identifier: self.identifier.to_string(),
-            dead_timeout: self.settings.dead_timeout.kernel_seconds(),
-            block_size: links.geometry.block_size,
-            max_sectors_kb: links.geometry.max_sectors_kb,
-            usable: false,
-            saved_queue: saved.clone(),
-            links: links.links.clone(),
-            network_namespace: kernel::network_namespace(),
-            since,
-        }
-    }
-
-    /// Takes down what turned out to be of no use. The links are shut down
-    /// first, or DISCONNECT could wait for a server that reads nothing.
-    fn abandon(&self, device: &Device, links: &Links) -> Result<(), kernel::Error> {
-        links.sockets.iter().for_each(KernelSocket::shut_down);
-        self.netlink.disconnect(device.index())?;
-        device.wait_until_free(&self.identifier.to_string(), KERNEL_DEADLINE)?;
-        if let Ok(_turn) = index_lock(LOCK_DEADLINE) {
-            reconcile_one(self.runtime);
-        }
-        Ok(())
     }
 }
 
-fn warnings(geometry: &Geometry) -> Vec<String> {
+/// Idempotence: what is attached as asked is a success.
+fn as_asked(settings: &Settings, device: &Device, found: &BackendIdentifier) -> Result<(), Error> {
+    let path = device.path().display().to_string();
+    let differs = |difference| {
+        Err(Error::Differs {
+            device: path.clone(),
+            difference,
+        })
+    };
+    if !found.is_of(&settings.uri) {
+        return Err(Error::NameTaken {
+            name: settings.name.clone(),
+            device: path,
+        });
+    }
+    if device.size() == 0 {
+        return Err(Error::Leaving {
+            holders: holders::of(device),
+            device: path,
+        });
+    }
+    if settings.read_only && !device.is_read_only() {
+        return differs("for writing");
+    }
+    if settings.device.is_some_and(|index| index != device.index()) {
+        return differs("which is not the one asked for");
+    }
+    Ok(())
+}
+
+/// What was asked and stays as it is.
+fn differences(settings: &Settings, state: Option<&State>) -> Vec<String> {
+    let Some(state) = state else {
+        return vec!["what it was attached with is not known: /run/nbdctl has lost it".to_owned()];
+    };
+    let kept = &state.settings;
     let mut warnings = Vec::new();
-    if geometry.lost_bytes > 0 {
-        warnings.push(format!(
-            "the export's last {} bytes, from offset {}, cannot be reached: its size is no \
-             multiple of the block size of {}",
-            geometry.lost_bytes, geometry.size, geometry.block_size
-        ));
+    let mut keeps = |what: String| {
+        warnings.push(format!("it is attached already, and keeps {what}"));
+    };
+    if kept.connections != settings.connections {
+        keeps(format!("its connections ({})", kept.connections));
+    }
+    if kept.path != settings.path {
+        keeps(format!("its path ({})", kept.path));
+    }
+    if kept.dead_timeout != settings.dead_timeout {
+        keeps(format!("its dead timeout ({} s)", kept.dead_timeout));
+    }
+    if settings.block_size.is_some() && kept.block_size != settings.block_size {
+        keeps(format!("its block size ({})", state.block_size));
+    }
+    let alike = Settings {
+        connections: settings.connections,
+        path: settings.path,
+        dead_timeout: settings.dead_timeout,
+        block_size: settings.block_size,
+        device: settings.device,
+        read_only: settings.read_only,
+        ..kept.clone()
+    };
+    if alike != *settings {
+        keeps("the other settings that it was attached with".to_owned());
     }
     warnings
+}
+
+/// The device is there and its monitor lives; its server may be away. False where
+/// the monitor has ended meanwhile.
+fn wait_until_connected(settings: &Settings, runtime: &Runtime) -> Result<bool, Error> {
+    let until = Instant::now() + settings.connect_timeout;
+    loop {
+        let asked = ask(&runtime.control_socket(), &Request::Status {}, ANSWER);
+        let report = asked.ok().flatten().and_then(|answer| answer.status);
+        match report {
+            Some(report) if report.state == DeviceState::Connected => return Ok(true),
+            Some(report) if report.state == DeviceState::Degraded => return Ok(true),
+            None if !runtime.is_monitored() => return Ok(false),
+            report if Instant::now() >= until => {
+                return Err(away(settings, report.map(|report| *report)));
+            }
+            _ => thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+fn away(settings: &Settings, report: Option<Report>) -> Error {
+    let name = settings.name.clone();
+    match report {
+        Some(report) => Error::Away {
+            name,
+            state: report.state.as_str().to_owned(),
+            why: report.last_error.unwrap_or_default(),
+        },
+        None => Error::Mute(name),
+    }
 }

@@ -1,15 +1,20 @@
-//! From a device back to nothing, unless somebody uses it.
+//! From a device back to nothing, unless somebody uses it. Where a monitor lives
+//! it does that itself, and reconnects meanwhile; else whoever asks does.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::attach::KERNEL_DEADLINE;
+use super::KERNEL_DEADLINE;
+use super::control::{Request, ask};
 use super::error::Error;
 use super::interrupt::Interrupt;
-use super::lookup::{Target, foreign_owner};
-use super::reconcile::{reconcile, reconcile_one};
+use super::lookup::{Target, by_name, foreign_owner};
+use super::reconcile::{reconcile, reconcile_one, tell_udev};
+use super::relay;
 use super::runtime::{Runtime, index_lock};
-use super::status::{DeviceState, report};
+use super::state::State;
+use super::status::{DeviceState, not_yet, report_unmonitored};
+use super::unit;
 use crate::config::BackendIdentifier;
 use crate::kernel::holders;
 use crate::kernel::{self, Cut, Device, Netlink, SavedQueue, Verdict, cut, release};
@@ -22,6 +27,9 @@ const UDEV_DEADLINE: Duration = Duration::from_secs(3);
 
 /// What was written goes to the server first.
 const RELEASE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A monitor that writes everything back, and waits for the lock before.
+const MONITORS_DEADLINE: Duration = Duration::from_secs(120);
 
 /// A device that was disconnected goes at once, unless it is held.
 const GONE: Duration = Duration::from_secs(2);
@@ -56,11 +64,18 @@ pub fn detach(target: &Target, force: bool) -> Result<Detached, Error> {
             if let Ok(_turn) = index_lock(LOCK_DEADLINE) {
                 reconcile();
             }
+            if let (Target::Name(name), true) = (target, not_yet(target).is_some()) {
+                // It is not to come up behind our back.
+                by_monitor(&Runtime::of(name), force)?;
+                return Err(Error::NotAttached(format!(
+                    "\"{name}\", whose monitor has ended its attempts,"
+                )));
+            }
             return Err(error);
         }
     };
     match identifier {
-        Some(identifier) => ours(target, device, &identifier, force, &netlink),
+        Some(identifier) => ours(device, &identifier, force),
         None if force => foreign(device, &netlink),
         None => Err(Error::Foreign {
             by: foreign_owner(&device),
@@ -69,41 +84,105 @@ pub fn detach(target: &Target, force: bool) -> Result<Detached, Error> {
     }
 }
 
-fn ours(
-    target: &Target,
-    device: Device,
+fn ours(device: Device, identifier: &BackendIdentifier, force: bool) -> Result<Detached, Error> {
+    let runtime = Runtime::of(identifier.name());
+    let until = Instant::now() + LOCK_DEADLINE;
+    loop {
+        if let Some(warnings) = by_monitor(&runtime, force)? {
+            return Ok(Detached { device, warnings });
+        }
+        // One that begins or ends holds its lock, and does not listen.
+        if !runtime.is_monitored() {
+            break;
+        }
+        if Instant::now() >= until {
+            return Err(Error::Mute(identifier.name().clone()));
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    let dead = report_unmonitored(&device, identifier).state == DeviceState::Dead;
+    let warnings = take_down(&device, identifier, force, dead)?;
+    runtime.tidy();
+    // Or systemd would start it again in a second, where its monitor was killed.
+    unit::stop(identifier.name());
+    unit::forget(identifier.name());
+    Ok(Detached { device, warnings })
+}
+
+/// Has the monitor do it; `None` where none listens.
+fn by_monitor(runtime: &Runtime, force: bool) -> Result<Option<Vec<String>>, Error> {
+    let socket = runtime.control_socket();
+    match ask(&socket, &Request::Detach { force }, MONITORS_DEADLINE) {
+        Ok(None) => Ok(None),
+        Ok(Some(answer)) if answer.ok => {
+            // Its last act is to let go of the lock.
+            let until = Instant::now() + GONE;
+            while runtime.is_monitored() && Instant::now() < until {
+                thread::sleep(Duration::from_millis(5));
+            }
+            Ok(Some(answer.warnings))
+        }
+        Ok(Some(answer)) => Err(Error::Relayed {
+            said: answer.error.unwrap_or_default(),
+            exit: answer.exit,
+        }),
+        // It ended, or never began to answer.
+        Err(_) if !runtime.is_monitored() => Ok(None),
+        Err(error) => Err(Error::Runtime {
+            path: socket,
+            error,
+        }),
+    }
+}
+
+/// Takes down a device of ours; on one whose link is `dead` nothing is written
+/// back. What its user should know comes back.
+///
+/// # Errors
+///
+/// It is in use, or the kernel is stuck.
+pub(super) fn take_down(
+    device: &Device,
     identifier: &BackendIdentifier,
     force: bool,
-    netlink: &Netlink,
-) -> Result<Detached, Error> {
+    dead: bool,
+) -> Result<Vec<String>, Error> {
+    let netlink = Netlink::open(KERNEL_DEADLINE)?;
     let runtime = Runtime::of(identifier.name());
     let _lock = runtime.lock(LOCK_DEADLINE)?;
     // Between the look-up and the lock, another detach and attach may have
     // passed. And until the queue is put back, nobody may take the index.
-    let known = runtime.load().is_some();
-    let result = still_the_same(target, &device, identifier).and_then(|()| {
-        if force {
-            let _turn = index_lock(LOCK_DEADLINE)?;
-            disconnect(&device, &runtime, netlink)?;
-            gone(&device, &identifier.to_string())?;
-            put_back(&device, &runtime, known);
-            return Ok(());
-        }
+    let state = runtime.load();
+    let known = state.is_some();
+    // Before the queue is put back, which removes what is known of it.
+    let see_off = || {
+        state
+            .iter()
+            .flat_map(State::relays)
+            .for_each(relay::see_off)
+    };
+    still_the_same(device, identifier)?;
+    if force {
+        let _turn = index_lock(LOCK_DEADLINE)?;
+        disconnect(device, &runtime, &netlink)?;
+        gone(device, &identifier.to_string())?;
+        see_off();
+        put_back(device, &runtime, known);
+    } else {
         let _interrupt = Interrupt::hold();
-        if let Err(error) = free(&device, identifier) {
+        if let Err(error) = free(device, dead) {
             // The order to disconnect may stand, where its bearer was left behind.
             let backend = identifier.to_string();
             let _ = netlink.disconnect_on_close(device.index(), &backend, false);
             return Err(error);
         }
+        see_off();
         match index_lock(LOCK_DEADLINE) {
-            Ok(_turn) => put_back(&device, &runtime, known),
+            Ok(_turn) => put_back(device, &runtime, known),
             // It is detached; the next nbdctl puts back what this leaves.
             Err(error) => tracing::warn!("{error}"),
         }
-        Ok(())
-    });
-    runtime.tidy();
+    }
     let mut warnings = Vec::new();
     if !known {
         warnings.push(
@@ -112,7 +191,7 @@ fn ours(
                 .to_owned(),
         );
     }
-    result.map(|()| Detached { device, warnings })
+    Ok(warnings)
 }
 
 /// Another program's, by force: all that is known of it is its index.
@@ -126,13 +205,9 @@ fn foreign(device: Device, netlink: &Netlink) -> Result<Detached, Error> {
     })
 }
 
-fn still_the_same(
-    target: &Target,
-    device: &Device,
-    identifier: &BackendIdentifier,
-) -> Result<(), Error> {
-    let (found, now) = target.find()?;
-    if found == *device && now.as_ref() == Some(identifier) {
+fn still_the_same(device: &Device, identifier: &BackendIdentifier) -> Result<(), Error> {
+    let now = by_name(identifier.name())?;
+    if now.is_some_and(|(found, now)| found == *device && now == *identifier) {
         return Ok(());
     }
     Err(Error::NotAttached(format!(
@@ -142,8 +217,7 @@ fn still_the_same(
 }
 
 /// Takes down a device that nobody uses; the kernel has the last word on that.
-fn free(device: &Device, identifier: &BackendIdentifier) -> Result<(), Error> {
-    let dead = report(device, identifier).state == DeviceState::Dead;
+fn free(device: &Device, dead: bool) -> Result<(), Error> {
     let until = Instant::now() + UDEV_DEADLINE;
     loop {
         let holders = holders::of(device);
@@ -161,14 +235,15 @@ fn free(device: &Device, identifier: &BackendIdentifier) -> Result<(), Error> {
     }
 }
 
-/// By force: the links are cut first, as the farewell to a server that reads
-/// nothing would stop all of generic netlink.
+/// By force: the links are cut first, and a relay is ended, as the farewell to whoever
+/// reads nothing would stop all of generic netlink.
 fn disconnect(device: &Device, runtime: &Runtime, netlink: &Netlink) -> Result<(), Error> {
     let state = runtime.load();
     // The tables of another network namespace say nothing of this device.
     let visible = state
         .as_ref()
         .is_some_and(|state| state.network_namespace == kernel::network_namespace());
+    state.iter().flat_map(State::relays).for_each(relay::end);
     let links = state.map_or_else(Vec::new, |state| state.links);
     let freeze = || Error::WouldFreeze {
         device: device.path().display().to_string(),
@@ -207,6 +282,7 @@ fn put_back(device: &Device, runtime: &Runtime, known: bool) {
         if let Err(error) = SavedQueue::default().restore(device, KERNEL_DEADLINE) {
             tracing::warn!("{}: {error}", device.path().display());
         }
+        tell_udev(device);
     }
     if let Err(error) = runtime.clear() {
         tracing::warn!("{error}");

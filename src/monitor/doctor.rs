@@ -68,6 +68,7 @@ pub fn examine() -> Vec<Finding> {
     ];
     findings.extend(max_part().map(partitions));
     findings.push(kernel_tls(has_kernel_tls()));
+    findings.push(paths());
     let devices = kernel::devices().unwrap_or_default();
     let attached: Vec<_> = devices.into_iter().filter(Device::is_configured).collect();
     findings.extend(attached.iter().map(device));
@@ -117,7 +118,7 @@ fn partitions(max_part: u32) -> Finding {
             Severity::Problem,
             SUBJECT,
             "the driver was loaded with max_part=0: partitions do not appear",
-            "echo options nbd max_part=16 >/etc/modprobe.d/nbd.conf; detach everything, then \
+            "echo options nbd max_part=15 >/etc/modprobe.d/nbd.conf; detach everything, then \
              modprobe -r nbd; modprobe nbd",
         )
     }
@@ -135,6 +136,16 @@ fn kernel_tls(has_it: bool) -> Finding {
             "modprobe tls",
         )
     }
+}
+
+/// No fault: which choice there is, for whoever looks for what may be better.
+fn paths() -> Finding {
+    Finding::fine(
+        "paths",
+        "kernel, the default: no process moves the data; --path relay: for servers that require \
+         extended headers, for those with volatile caches, for sparse images, and so that I/O goes \
+         on at once after an outage",
+    )
 }
 
 /// One configured device: ours, another program's, or half-way gone.
@@ -165,22 +176,44 @@ fn device(device: &Device) -> Finding {
     };
     let report = report(device, &identifier);
     match report.state {
-        DeviceState::Connected => Finding::fine(subject, format!("\"{}\", connected", report.name)),
+        DeviceState::Connected if report.monitor_pid.is_none() => Finding::bad(
+            Severity::Problem,
+            subject,
+            &format!(
+                "\"{}\", connected, and no monitor would reconnect it{}",
+                report.name,
+                if report.relay.is_some() {
+                    ", were its relay to end"
+                } else {
+                    ""
+                }
+            ),
+            "nbdctl attach, as before, starts one",
+        ),
+        DeviceState::Connected | DeviceState::Connecting | DeviceState::Detaching => {
+            let state = report.state.as_str();
+            let carrier = report.relay.map_or_else(String::new, |relay| {
+                format!(" by a relay, process {}", relay.pid)
+            });
+            Finding::fine(subject, format!("\"{}\", {state}{carrier}", report.name))
+        }
         DeviceState::Degraded => Finding::bad(
             Severity::Problem,
             subject,
             &format!("\"{}\", some of its links are dead", report.name),
             "nbdctl status tells which",
         ),
-        DeviceState::Dead => Finding::bad(
+        DeviceState::Reconnecting | DeviceState::Dead => Finding::bad(
             Severity::Problem,
             subject,
             &format!(
-                "\"{}\", its link is dead; {} requests wait for it",
+                "\"{}\", {}: {} requests wait; {}",
                 report.name,
-                report.in_flight.unwrap_or(0)
+                report.state.as_str(),
+                report.in_flight.unwrap_or(0),
+                report.last_error.as_deref().unwrap_or("its links are dead")
             ),
-            "when the server is back: nbdctl detach --force, then attach again",
+            "bring the server back",
         ),
     }
 }
@@ -201,6 +234,7 @@ mod tests {
             partitions(16),
             kernel_tls(true),
             kernel_tls(false),
+            paths(),
         ];
         for finding in findings {
             let fine = finding.severity == Severity::Fine;

@@ -95,12 +95,99 @@ pub enum Error {
         /// Why it could not be detached again.
         left: Option<Box<kernel::Error>>,
     },
-    /// It is attached, but its links are dead.
+    /// It is attached, but its server is away.
     #[error(
-        "{0} is attached already, but its link to the server is dead: when the server is back, \
-         nbdctl detach --force, then attach again"
+        "\"{name}\" is attached already, but {state}: its server is away ({why}); its monitor \
+         goes on trying"
     )]
-    Dead(String),
+    Away {
+        /// What.
+        name: Name,
+        /// The word for it.
+        state: String,
+        /// The last error.
+        why: String,
+    },
+    /// Its monitor tries to attach it.
+    #[error(
+        "\"{name}\" is not attached yet: its monitor tries to, again and again{}; systemctl stop \
+         nbdctl@{name}.service ends that",
+        said(.why)
+    )]
+    NotYet {
+        /// What.
+        name: Name,
+        /// The last error; may be empty.
+        why: String,
+    },
+    /// Its monitor does not answer.
+    #[error("the monitor of \"{0}\" lives, and does not answer: see the system's log")]
+    Mute(Name),
+    /// There is one already.
+    #[error("\"{0}\" is served by another monitor already: nbdctl status tells which")]
+    Monitored(Name),
+    /// The configuration has this NAME.
+    #[error(
+        "\"{name}\" is configured otherwise in {}: change it there, or choose another name \
+         with --name",
+        .path.display()
+    )]
+    Configured {
+        /// The name.
+        name: Name,
+        /// Where.
+        path: PathBuf,
+    },
+    /// What is wrong with the configuration, a line each.
+    #[error("{0}")]
+    Misconfigured(String),
+    /// Nothing tells what a monitor is to do.
+    #[error(
+        "\"{0}\" is not attached, and nothing tells from where it should be: write \
+         /etc/nbdctl/{0}.toml, or nbdctl attach URI --name {0}"
+    )]
+    NoSettings(Name),
+    /// A state that cannot be used.
+    #[error("{} cannot be used: {why}", .path.display())]
+    State {
+        /// Which.
+        path: PathBuf,
+        /// How.
+        why: String,
+    },
+    /// A device without a state that could be used.
+    #[error(
+        "{device} cannot be taken over: {why}; it stays as it is. Detach it when you can, and \
+         attach it again"
+    )]
+    NotAdopted {
+        /// The device.
+        device: String,
+        /// Why.
+        why: String,
+    },
+    /// A monitor's own words, or a relay's.
+    #[error("{said}")]
+    Relayed {
+        /// What it said.
+        said: String,
+        /// The status that goes with it.
+        exit: Option<u8>,
+    },
+    /// The monitor could not be started.
+    #[error("the monitor could not be started: {0}")]
+    Starting(io::Error),
+    /// The disk is not the one that was named.
+    #[error(
+        "the export is not the disk with identity {wanted}: it has {}; is it the right export?",
+        listed(.there)
+    )]
+    OtherDisk {
+        /// What was asked for.
+        wanted: String,
+        /// What is there.
+        there: Vec<String>,
+    },
     /// It is attached, but on its way out.
     #[error("{device} was disconnected and is held by what still uses it: {}", list(.holders))]
     Leaving {
@@ -148,6 +235,14 @@ pub enum Error {
     },
 }
 
+fn listed(there: &[String]) -> String {
+    if there.is_empty() {
+        "none that is known".to_owned()
+    } else {
+        there.join(", ")
+    }
+}
+
 fn undone(left: &Option<Box<kernel::Error>>) -> String {
     match left {
         None => "was detached again".to_owned(),
@@ -168,4 +263,12 @@ fn list(holders: &[Holder]) -> String {
         shown.push(format!("and {} more", holders.len() - MAX));
     }
     shown.join("; ")
+}
+
+fn said(why: &str) -> String {
+    if why.is_empty() {
+        String::new()
+    } else {
+        format!(" ({why})")
+    }
 }

@@ -85,7 +85,7 @@ pub fn uri_of(target: &Target) -> Result<String, Error> {
     let state = Runtime::of(identifier.name()).load();
     let state = state.filter(|state| state.backend_identifier == identifier.to_string());
     state
-        .map(|state| state.uri)
+        .map(|state| state.settings.uri.to_string())
         .ok_or_else(|| Error::NotAttached(format!("{}, as far as /run/nbdctl tells,", path())))
 }
 
@@ -113,7 +113,7 @@ pub fn attachments() -> Result<Vec<Attachment>, kernel::Error> {
             let state = Runtime::of(identifier.name()).load();
             let origin = state.map(|state| {
                 let peers = state.links.into_iter().map(|link| link.peer);
-                (state.uri, peers.collect())
+                (state.settings.uri.to_string(), peers.collect())
             });
             Attachment {
                 device,
@@ -122,6 +122,26 @@ pub fn attachments() -> Result<Vec<Attachment>, kernel::Error> {
             }
         })
         .collect())
+}
+
+/// What is known of one device, if it is configured and ours; its origin only where
+/// /run tells of this very attachment.
+#[must_use]
+pub fn attachment(device: &Device) -> Option<Attachment> {
+    let identifier = identifier(device).filter(|_| device.is_configured())?;
+    let state = Runtime::of(identifier.name())
+        .load()
+        .filter(|state| state.index == device.index())
+        .filter(|state| state.backend_identifier == identifier.to_string());
+    let origin = state.map(|state| {
+        let peers = state.links.into_iter().map(|link| link.peer);
+        (state.settings.uri.to_string(), peers.collect())
+    });
+    Some(Attachment {
+        device: device.clone(),
+        identifier,
+        origin,
+    })
 }
 
 fn identifier(device: &Device) -> Option<BackendIdentifier> {

@@ -1,25 +1,84 @@
-//! What becomes of an export on this machine: bringing its device up, taking it
-//! down, and knowing how it is.
+//! What becomes of an export on this machine: bringing its device up, keeping it
+//! up through outages, taking it down, and knowing how it is.
 //!
-//! It must not know how anything is said to a server or to the kernel, only
-//! what to ask of [`crate::session`] and [`crate::kernel`], and it prints
-//! nothing. The process that keeps a device up through outages will live here;
-//! until it exists, an outage ends with errors.
+//! One process for each export does the keeping: `machine` decides, purely, and
+//! `serve` carries out. It must not know how anything is said to a server or to
+//! the kernel, only what to ask of [`crate::session`] and [`crate::kernel`], and it
+//! prints nothing.
 
+mod adopt;
 mod attach;
+mod bring_up;
+mod control;
+mod demands;
 mod detach;
 mod doctor;
 mod error;
 mod interrupt;
+mod launch;
 mod links;
 mod lookup;
+mod machine;
 mod reconcile;
+mod relay;
 mod runtime;
+mod serve;
+mod service;
+mod state;
 mod status;
+mod unit;
+
+use std::io;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::config::Name;
+use runtime::Runtime;
 
 pub use attach::{Attached, attach};
 pub use detach::{Detached, detach};
 pub use doctor::{Finding, Severity, examine};
 pub use error::Error;
-pub use lookup::{Attachment, Target, attached, attachments, uri_of};
-pub use status::{Connection, DeviceState, Report, report};
+pub use launch::Announcement;
+pub use lookup::{Attachment, Target, attached, attachment, attachments, uri_of};
+pub use serve::{Announce, Orders, Start, serve};
+pub use service::Service;
+pub use status::{Connection, DeviceState, Report, is_lost, not_yet, report};
+pub use unit::{forget_attempt, is_being_stopped, machine_is_stopping};
+
+/// What a command of the kernel's may take. They are done in milliseconds; one
+/// that waits for a full send buffer or another's freeze is not coming back.
+const KERNEL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long to wait for whoever holds a lock. An attach holds that of the index
+/// for the time of one CONNECT; 24 at once take their turns within it.
+const LOCK_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Tells every monitor that the machine goes down; gives those that did not take it.
+#[must_use]
+pub fn shutting_down() -> Vec<(Name, io::Error)> {
+    /// Each is asked by itself; one that is stuck holds up no other.
+    const ANSWER: Duration = Duration::from_secs(2);
+    let asked: Vec<_> = Runtime::all()
+        .into_iter()
+        .map(|runtime| {
+            let socket = runtime.control_socket();
+            let ask = move || control::ask(&socket, &control::Request::ShuttingDown {}, ANSWER);
+            (runtime.name(), thread::spawn(ask))
+        })
+        .collect();
+    let failed = |(name, asked): (Name, JoinHandle<io::Result<_>>)| {
+        let error = asked.join().ok()?.err()?;
+        Some((name, error))
+    };
+    asked.into_iter().filter_map(failed).collect()
+}
+
+/// How long the machine has been up, in milliseconds; it goes on in suspend.
+fn uptime() -> u64 {
+    let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let seconds = text.split_whitespace().next().unwrap_or_default();
+    let (whole, hundredths) = seconds.split_once('.').unwrap_or((seconds, "0"));
+    let number = |text: &str| text.parse::<u64>().unwrap_or(0);
+    number(whole) * 1000 + number(hundredths) * 10
+}

@@ -1,0 +1,13 @@
+//! What booting needs: the names in /dev/disk that a device keeps, and the units
+//! that systemd is given for the configured exports.
+//!
+//! All of it is made from the configuration, without a look at a device or at the
+//! network: a generator runs before there is either.
+
+mod generator;
+mod names;
+mod write;
+
+pub use generator::{Content, Unit, generate};
+pub use names::{PARTITIONS, StableNames, properties};
+pub use write::write;

@@ -1,0 +1,149 @@
+//! `nbdctl monitor`
+
+use std::io::{self, Read, Write};
+
+use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
+
+use super::args::MonitorArgs;
+use super::{Exit, fail, note};
+use crate::config::{Kind, Name, Places, Settings, find};
+use crate::kernel;
+use crate::monitor::{self, Announcement, Error, Orders, Service, Start};
+
+pub(super) fn run(args: &MonitorArgs) -> Exit {
+    // Before anything else is opened.
+    let service = if args.for_attach {
+        Service::none()
+    } else {
+        Service::from_environment()
+    };
+    kernel::set_process_name("nbdctl");
+    let found = if args.for_attach {
+        match typed() {
+            Ok(found) => found,
+            Err(exit) => return exit,
+        }
+    } else {
+        configured(&args.name)
+    };
+    let start = found.start;
+    let announce: monitor::Announce<'_> = if args.for_attach {
+        Box::new(|said| announce(&said))
+    } else {
+        Box::new(|said| {
+            if let Announcement::Usable { index, warnings } = said {
+                for warning in warnings {
+                    tracing::warn!("/dev/nbd{index}: {warning}");
+                }
+                tracing::info!("/dev/nbd{index} is usable");
+            }
+        })
+    };
+    let exit_of = |error: &Error| Exit::of(error) as u8;
+    let orders = Orders {
+        name: &args.name,
+        settings: found.settings.as_ref(),
+        misconfigured: found.problems,
+        start,
+        announce,
+        exit_of,
+        service,
+    };
+    match monitor::serve(orders) {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            if start == Start::Once && found.settings.is_some() {
+                // Whoever asked for it may be gone, and it is not to be tried for ever.
+                monitor::forget_attempt(&args.name);
+            }
+            fail(&error)
+        }
+    }
+}
+
+/// What a monitor is to serve.
+struct Found {
+    settings: Option<Settings>,
+    start: Start,
+    /// Why there are no settings.
+    problems: Option<String>,
+}
+
+/// What attach was asked for.
+fn typed() -> Result<Found, Exit> {
+    // A ^C at the terminal is for attach; and its folder may be unmounted.
+    let _ = setsid();
+    let _ = std::env::set_current_dir("/");
+    match read() {
+        Ok(settings) => Ok(Found {
+            settings: Some(settings),
+            start: Start::ForAttach,
+            problems: None,
+        }),
+        Err(error) => {
+            note(&format!("the settings on standard input: {error}"));
+            Err(Exit::Usage)
+        }
+    }
+}
+
+/// What the configuration has. Without, or with a broken one, there may be a device
+/// to take over all the same.
+fn configured(name: &Name) -> Found {
+    let without = |problems| Found {
+        settings: None,
+        start: Start::Once,
+        problems,
+    };
+    match find(&Places::default(), name) {
+        Ok(None) => without(None),
+        Ok(Some(export)) => {
+            for warning in &export.warnings {
+                tracing::warn!("{warning}");
+            }
+            let start = if export.kind == Kind::Run {
+                Start::Once
+            } else {
+                Start::Insist {
+                    ready_at_once: export.boot.nofail,
+                }
+            };
+            Found {
+                settings: Some(export.settings),
+                start,
+                problems: None,
+            }
+        }
+        Err(problems) => {
+            let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            for problem in &problems {
+                tracing::error!("{problem}");
+            }
+            without(Some(problems.join("\n")))
+        }
+    }
+}
+
+fn read() -> io::Result<Settings> {
+    /// Two URIs of 16 KiB, escaped, and a few words.
+    const MAX: u64 = 256 * 1024;
+    let mut text = String::new();
+    io::stdin().take(MAX).read_to_string(&mut text)?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+/// Tells attach, and lets go of what is its.
+fn announce(said: &Announcement) {
+    let text = serde_json::to_string(said).unwrap_or_default();
+    let mut stdout = io::stdout();
+    let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+    if let Ok(null) = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+    {
+        let _ = dup2_stdin(&null);
+        let _ = dup2_stdout(&null);
+        let _ = dup2_stderr(&null);
+    }
+}

@@ -1,0 +1,69 @@
+//! What units run: `nbdctl unit-stop` and `nbdctl shutting-down`.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::args::UnitStopArgs;
+use super::{Exit, fail, note};
+use crate::monitor::{self, Detached, Error, Target};
+
+/// What was mounted by hand is unmounted in any order when the machine goes down: how
+/// long a device waits for that. (The unit's TimeoutStopSec is longer.)
+const UNMOUNTING: Duration = Duration::from_secs(30);
+
+/// systemd runs this whenever the unit ends, also for a restart: only where it is
+/// to stop for good is the device taken down.
+pub(super) fn stop(args: &UnitStopArgs) -> Exit {
+    match monitor::is_being_stopped(&args.name) {
+        Ok(true) => {}
+        Ok(false) => return Exit::Done,
+        Err(error) => {
+            note(&format!(
+                "{error}; whether \"{}\" is to stop for good cannot be told, and it stays attached",
+                args.name
+            ));
+            return Exit::Failed;
+        }
+    }
+    let ends = monitor::machine_is_stopping();
+    if ends {
+        // Perhaps nobody has told it yet.
+        let _ = shutting_down();
+    }
+    let until = Instant::now() + UNMOUNTING;
+    loop {
+        let detached = monitor::detach(&Target::Name(args.name.clone()), false);
+        let in_use = matches!(&detached, Err(error) if Exit::of(error) == Exit::KernelRefused);
+        if !(ends && in_use && Instant::now() < until) {
+            return outcome(detached);
+        }
+        thread::sleep(Duration::from_millis(500));
+    }
+}
+
+fn outcome(detached: Result<Detached, Error>) -> Exit {
+    match detached {
+        Ok(detached) => {
+            for warning in &detached.warnings {
+                note(&format!("{}: {warning}", detached.device.path().display()));
+            }
+            Exit::Done
+        }
+        Err(Error::NotAttached(_)) => Exit::Done,
+        Err(error) => fail(&error),
+    }
+}
+
+/// Every monitor is to let I/O fail soon: what unmounts is not to wait for servers
+/// that will not come back in time.
+pub(super) fn shutting_down() -> Exit {
+    let failed = monitor::shutting_down();
+    for (name, error) in &failed {
+        note(&format!("the monitor of \"{name}\": {error}"));
+    }
+    if failed.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Failed
+    }
+}

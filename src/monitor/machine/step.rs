@@ -1,0 +1,331 @@
+//! What each event does to the machine.
+
+use std::time::Duration;
+
+use super::event::{Action, AttemptId, CutReason, Event, Failure, HandedOver, LinkId, Moment};
+use super::event::{Offer, Sample};
+use super::{
+    AFTER_DROPPED, AFTER_REFUSAL, BELIEVED, Busy, Link, Machine, RESOLVE_EVERY, SHORT_LIFE, Waiting,
+};
+use crate::session::Suspicion;
+
+impl Machine {
+    /// Takes an event, and says what is to be done.
+    pub(in crate::monitor) fn handle(&mut self, now: Moment, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match event {
+            Event::Tick => {}
+            Event::Died(link) => self.died(now, link),
+            Event::DiedUnseen => self.lose_unseen(now),
+            Event::Places(ids) => {
+                self.places.are(&ids);
+                if self
+                    .waiting
+                    .is_some_and(|waiting| !ids.contains(&waiting.place))
+                {
+                    self.forget_waiting();
+                }
+            }
+            Event::Resolved => {
+                self.resolving = false;
+                self.next_resolve = now + RESOLVE_EVERY;
+            }
+            Event::Connected(attempt) => self.places.connected(attempt),
+            Event::Offered(attempt, offer) => actions.extend(self.offered(now, attempt, offer)),
+            Event::Offers(offer) => self.larger = offer.larger(),
+            Event::Failed(attempt, failure) => self.failed(attempt, failure),
+            Event::OfferDied(attempt) => {
+                if self
+                    .waiting
+                    .is_some_and(|waiting| waiting.attempt == attempt)
+                {
+                    self.forget_waiting();
+                }
+            }
+            Event::HandedOver(result) => self.handed_over(now, result),
+            Event::GaveUp(result) => self.given_up(now, result),
+            Event::Probed(found) => {
+                if self.silence.probed(now, found) {
+                    actions.extend(self.cut_all(CutReason::NoAnswers));
+                }
+            }
+            Event::Resized(result) => self.resized(now, result),
+            Event::Sampled(sample) => actions.extend(self.sampled(now, &sample)),
+            Event::Retry { cut } => {
+                self.places.hurry(now);
+                self.not_before = now;
+                self.next_resolve = now;
+                if cut {
+                    actions.extend(self.cut_all(CutReason::Asked));
+                }
+            }
+            Event::ShuttingDown => self.going_down = true,
+        }
+        self.proceed(now, &mut actions);
+        actions.extend(self.useless.drain(..).map(Action::Drop));
+        actions
+    }
+
+    /// What is due by now.
+    fn proceed(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        if self.broken_since.is_none() {
+            return;
+        }
+        if self.wants_session() {
+            if self.policy.resolves && !self.resolving && now >= self.next_resolve {
+                self.resolving = true;
+                actions.push(Action::Resolve);
+            }
+            let old = self
+                .broken_since
+                .map_or(Duration::ZERO, |since| now - since);
+            actions.extend(self.places.due(now, old, &mut self.jitter));
+        }
+        if self.busy.is_some() {
+            return;
+        }
+        if let Some(waiting) = self.waiting {
+            if now >= self.ready() {
+                self.waiting = None;
+                self.occupy(now, Busy::HandOver(waiting.attempt, waiting.offer));
+                actions.push(Action::HandOver(waiting.attempt));
+            }
+        } else if self.patience_ends().is_some_and(|end| now >= end) {
+            self.occupy(now, Busy::GiveUp);
+            actions.push(Action::GiveUp);
+        }
+    }
+
+    pub(super) fn wants_session(&self) -> bool {
+        self.broken_since.is_some()
+            && self.waiting.is_none()
+            && !matches!(self.busy, Some(Busy::HandOver(..)))
+    }
+
+    /// When a session may be handed over.
+    pub(super) fn ready(&self) -> Moment {
+        let settled = if self.settles {
+            self.greeted_at.unwrap_or_default() + self.policy.settle_time
+        } else {
+            Moment::ZERO
+        };
+        settled.max(self.not_before)
+    }
+
+    /// When I/O is to fail; `None` while it does already, or nothing is lost. A
+    /// session that is there is waited for.
+    pub(super) fn patience_ends(&self) -> Option<Moment> {
+        let since = self.out_since.filter(|_| !self.gave_up)?;
+        let mut patience = self.policy.dead_timeout;
+        if self.going_down {
+            let last = self.policy.shutdown_timeout;
+            patience = Some(patience.map_or(last, |timeout| timeout.min(last)));
+        }
+        Some((since + patience?).max(self.not_before))
+    }
+
+    fn died(&mut self, now: Moment, link: LinkId) {
+        for known in self.links.iter_mut().filter(|known| known.id == link) {
+            known.alive = false;
+            known.unseen = false;
+        }
+        self.noted_links(now);
+    }
+
+    /// Begins and ends outages, by the links as they are.
+    pub(super) fn noted_links(&mut self, now: Moment) {
+        let missing = self.links.iter().any(|link| !link.alive);
+        let none_left = self.links.iter().all(|link| !link.alive);
+        match (missing, self.broken_since) {
+            (true, None) => {
+                self.broken_since = Some(now);
+                self.silence.forget();
+                self.places.forget();
+                // At once, but for a server that hangs up on what it has just
+                // greeted.
+                let short = self.linked_at.is_some_and(|at| now - at < SHORT_LIFE);
+                let pause = if short {
+                    self.jitter.pause(Duration::ZERO)
+                } else {
+                    Duration::ZERO
+                };
+                self.places.hurry(now + pause);
+                self.next_resolve = now;
+            }
+            (false, Some(_)) => {
+                self.broken_since = None;
+                self.settles = false;
+                self.forget_waiting();
+                self.places.forget();
+            }
+            _ => {}
+        }
+        match (none_left, self.out_since) {
+            (true, None) => {
+                self.out_since = Some(now);
+                self.history.outages += 1;
+            }
+            (false, Some(since)) => {
+                self.out_since = None;
+                self.gave_up = false;
+                let lasted = now.saturating_sub(since).as_millis();
+                self.history.last_outage_ms = Some(u64::try_from(lasted).unwrap_or(u64::MAX));
+            }
+            _ => {}
+        }
+    }
+
+    fn offered(&mut self, now: Moment, attempt: AttemptId, offer: Offer) -> Option<Action> {
+        let place = self.places.ended(attempt, false);
+        let Some(place) = place.filter(|_| self.wants_session()) else {
+            return Some(Action::Drop(attempt));
+        };
+        self.greeted_at.get_or_insert(now);
+        self.waiting = Some(Waiting {
+            attempt,
+            place,
+            offer,
+        });
+        // What else is under way would only be dropped.
+        self.places.forget();
+        None
+    }
+
+    /// The session that waits is not to be used; the next settles anew.
+    fn forget_waiting(&mut self) {
+        self.useless
+            .extend(self.waiting.take().map(|waiting| waiting.attempt));
+        self.greeted_at = None;
+    }
+
+    fn failed(&mut self, attempt: AttemptId, failure: Failure) {
+        if self.places.ended(attempt, failure.stalled).is_some() {
+            self.history.last_error = Some(failure.why);
+        }
+    }
+
+    fn handed_over(&mut self, now: Moment, result: HandedOver) {
+        let Some(Busy::HandOver(_, offer)) = self.busy.take() else {
+            return;
+        };
+        match result {
+            HandedOver::Taken => {
+                let id = self.new_id();
+                if let Some(link) = self.links.iter_mut().find(|link| !link.alive) {
+                    *link = Link {
+                        id,
+                        alive: true,
+                        unseen: false,
+                    };
+                }
+                self.dropped = 0;
+                self.linked_at = Some(now);
+                self.history.reconnects += 1;
+                self.larger = offer.larger();
+                let spread = Duration::from_millis(self.jitter.below(5_000));
+                let alone = self.links.len() == 1;
+                self.silence.linked(now, spread, alone);
+                self.noted_links(now);
+                // The next link that is missing, if one is, without a pause.
+                self.places.hurry(now);
+            }
+            HandedOver::Dropped => {
+                self.dropped += 1;
+                if self.dropped >= BELIEVED {
+                    self.dropped = 0;
+                    for link in self.links.iter_mut().filter(|link| !link.alive) {
+                        link.unseen = true;
+                    }
+                }
+                self.unseen_live(now);
+                self.places.hurry(now + AFTER_DROPPED * self.dropped);
+            }
+            HandedOver::Failed(why) => {
+                self.not_before = now + AFTER_REFUSAL;
+                self.history.last_error = Some(why);
+            }
+        }
+    }
+
+    fn given_up(&mut self, now: Moment, result: Result<bool, String>) {
+        if self.busy != Some(Busy::GiveUp) {
+            return;
+        }
+        self.busy = None;
+        match result {
+            Ok(true) => self.gave_up = true,
+            // A link lives that was not seen to.
+            Ok(false) => {
+                self.unseen_live(now);
+                self.not_before = now + AFTER_REFUSAL;
+            }
+            Err(why) => {
+                self.not_before = now + AFTER_REFUSAL;
+                self.history.last_error = Some(why);
+            }
+        }
+    }
+
+    /// The kernel holds that no link is dead: one that was only taken to be is not.
+    fn unseen_live(&mut self, now: Moment) {
+        for link in self.links.iter_mut().filter(|link| link.unseen) {
+            link.alive = true;
+        }
+        self.noted_links(now);
+    }
+
+    fn resized(&mut self, now: Moment, result: Result<u64, String>) {
+        if self.busy != Some(Busy::Resize) {
+            return;
+        }
+        self.busy = None;
+        match result {
+            Ok(size) if self.larger == Some(size) => self.larger = None,
+            Ok(_) => {}
+            Err(why) => {
+                self.history.last_error = Some(why);
+                self.not_before = now + AFTER_REFUSAL;
+            }
+        }
+    }
+
+    fn sampled(&mut self, now: Moment, sample: &Sample) -> Vec<Action> {
+        self.next_sample = now + self.silence.interval();
+        let living: Vec<LinkId> = self
+            .links
+            .iter()
+            .filter(|link| link.alive)
+            .map(|link| link.id)
+            .collect();
+        let suspicions = self.silence.sampled(now, sample, &living);
+        let mut actions = Vec::new();
+        for suspicion in suspicions {
+            match suspicion {
+                Suspicion::Probe { allowed } => actions.push(Action::Probe { allowed }),
+                Suspicion::Cut(link, reason) => {
+                    self.settles = true;
+                    self.greeted_at = None;
+                    actions.push(Action::Cut(link, reason));
+                }
+            }
+        }
+        let quiet = sample.in_flight == 0 && self.busy.is_none() && now >= self.not_before;
+        if let (true, true, None, Some(size)) = (
+            self.policy.resize_live,
+            quiet,
+            self.broken_since,
+            self.larger,
+        ) {
+            self.occupy(now, Busy::Resize);
+            actions.push(Action::Resize(size));
+        }
+        actions
+    }
+
+    fn cut_all(&mut self, reason: CutReason) -> Vec<Action> {
+        self.settles = true;
+        self.greeted_at = None;
+        let living = self.links.iter().filter(|link| link.alive);
+        living.map(|link| Action::Cut(link.id, reason)).collect()
+    }
+}
