@@ -1,20 +1,35 @@
 # make demo      attaches a real server's export to a real kernel, before your eyes
 # make test      all the tests, those on the real driver included
+# make kernels   what of the guests make test leaves out: mostly Linux 6.1 where 6.12 will do
 # make check     form and lints
 # make fuzz      SECONDS=60 for each target of fuzz/; make test does it, too
+# make campaign  random faults under load: SEED=1 FAULTS=20 SERVER=qemu-nbd KERNEL=6.12
+# make outages   the tests' outages at their full length: 30 s, a minute, ten minutes
+# make bench     the relay beside the direct connection and beside its peers, as ratios
 # make install   DESTDIR and PREFIX as usual
+# make deb       a Debian package, in target/deb
 #
-# The first three install what a fresh Debian machine lacks, and elsewhere name it.
+# demo, test, check and deb install what a fresh Debian machine lacks, and elsewhere name it.
 
 PREFIX ?= /usr/local
 DESTDIR ?=
+BINARY ?= target/release/nbdctl
+GENERATED ?= target/generated
+LIB = $(PREFIX)/lib
+# Where zsh looks by itself: a local folder, and the distribution's.
+ZSH = $(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
+UNITS = systemd/nbdctl@.service systemd/nbdctl-shutdown.service systemd/remote-nbd.target
 CARGO ?= cargo
 SECONDS ?= 60
+SEED ?= 1
+FAULTS ?= 20
+SERVER ?= qemu-nbd
+KERNEL ?= 6.12
 
 # What rustup installed may not be on the path of a shell that is no login shell.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: all build demo test fuzz check install clean
+.PHONY: all build demo test kernels fuzz campaign bench outages check install install-files deb clean
 
 all: build
 
@@ -29,31 +44,72 @@ demo:
 test:
 	tests/setup -v test
 	$(CARGO) build --release --locked
-	$(CARGO) test --locked
+	# Two guests at a time have work to do; three more may wait beside them.
+	RUST_TEST_THREADS=8 $(CARGO) test --locked
 	$(MAKE) fuzz
+
+kernels:
+	tests/setup test
+	RUST_TEST_THREADS=8 $(CARGO) test --locked --test kernel --test systems -- --ignored
 
 # Needs a C++ compiler beside the toolchain.
 fuzz:
-	CARGO="$(CARGO)" fuzz/run handshake $(SECONDS)
-	CARGO="$(CARGO)" fuzz/run transmission $(SECONDS)
+	$(MAKE) -j3 fuzz-handshake fuzz-transmission fuzz-relay
+
+fuzz-%:
+	CARGO="$(CARGO)" fuzz/run $* $(SECONDS)
+
+campaign:
+	tests/setup test
+	$(CARGO) test --locked --test campaign -- \
+		seed=$(SEED) faults=$(FAULTS) server=$(SERVER) kernel=$(KERNEL) $(if $(ONLY),only=$(ONLY))
+
+bench:
+	tests/setup test
+	$(CARGO) bench --locked --bench relay
+
+outages:
+	tests/setup test
+	NBDCTL_FULL_LENGTH=1 $(CARGO) test --locked --test kernel -- \
+		outages:: silence:: calm:: monitors:: relay:: two_hundred --include-ignored --nocapture
 
 # Form and lints; apart from the tests, as a newer toolchain may find more.
 check:
 	tests/setup check
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --locked -- -D warnings
+	$(CARGO) clippy --test campaign --locked -- -D warnings
 
-install: build
-	install -D -m 755 target/release/nbdctl $(DESTDIR)$(PREFIX)/sbin/nbdctl
-	target/release/nbdctl generate target/generated
+install: build install-files
+
+# The files alone, of a program that is built: for packages.
+install-files:
+	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/sbin/nbdctl
+	rm -rf $(GENERATED)
+	$(BINARY) generate $(GENERATED)
 	install -d $(DESTDIR)$(PREFIX)/share/man/man8
-	install -m 644 target/generated/*.8 $(DESTDIR)$(PREFIX)/share/man/man8
-	install -D -m 644 target/generated/nbdctl.bash \
+	install -m 644 $(GENERATED)/*.8 $(DESTDIR)$(PREFIX)/share/man/man8
+	install -D -m 644 $(GENERATED)/nbdctl.bash \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/nbdctl
-	install -D -m 644 target/generated/_nbdctl \
-		$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_nbdctl
-	install -D -m 644 target/generated/nbdctl.fish \
+	install -D -m 644 $(GENERATED)/_nbdctl \
+		$(DESTDIR)$(PREFIX)/share/zsh/$(ZSH)/_nbdctl
+	install -D -m 644 $(GENERATED)/nbdctl.fish \
 		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/nbdctl.fish
+	install -d $(DESTDIR)$(LIB)/systemd/system $(DESTDIR)$(LIB)/systemd/system-generators
+	install -m 644 $(UNITS) $(DESTDIR)$(LIB)/systemd/system
+	ln -sf ../../../sbin/nbdctl $(DESTDIR)$(LIB)/systemd/system-generators/nbdctl-generator
+	install -d $(DESTDIR)$(LIB)/udev/rules.d
+	install -m 644 udev/*.rules $(DESTDIR)$(LIB)/udev/rules.d
+	# They name the program by its path.
+	cd $(DESTDIR)$(LIB) && sed -i 's,/usr/sbin/nbdctl,$(PREFIX)/sbin/nbdctl,' \
+		$(UNITS:systemd/%=systemd/system/%) udev/rules.d/59-nbdctl.rules
+	install -D -m 644 udev/modprobe.conf $(DESTDIR)$(LIB)/modprobe.d/nbdctl.conf
+	install -D -m 644 udev/modules-load.conf $(DESTDIR)$(LIB)/modules-load.d/nbdctl.conf
+
+deb:
+	tests/setup deb
+	$(CARGO) build --release --locked
+	packaging/deb/build $(BINARY) target/deb
 
 clean:
 	$(CARGO) clean
