@@ -8,6 +8,7 @@ use nbdctl::kernel::{Device, KernelSocket, LinkDeaths, Netlink, Reconfigure, Tak
 use nbdctl::session::{Deadline, Session};
 use nbdctl::uri::Uri;
 
+use crate::direct::Direct;
 use crate::machine::Machine;
 use crate::server::{self, Server};
 
@@ -28,6 +29,8 @@ impl<'a> Rig<'a> {
         let server = server::nbdkit(&image, 10900, &[], &[]);
         let uri = server.uri();
         assert_eq!(machine.attach(&[&uri]), "/dev/nbd0");
+        // What follows is between the kernel and the test.
+        machine.sh("pkill -9 -x nbdctl");
         Self {
             machine,
             server: Some(server),
@@ -125,6 +128,28 @@ scenario!(
     }
 );
 
+scenario!(patience_may_change_while_a_link_lives, |machine| {
+    let mut rig = Rig::new(machine);
+    let backend = Device::new(0).backend().unwrap();
+    for (seconds, waits) in [(2, false), (600, true)] {
+        rig.netlink.set_patience(0, &backend, seconds).unwrap();
+        rig.kill_server();
+        let read = format!("read-{seconds}");
+        rig.read_in_background(&read, 100);
+        let ended = rig.ended(&read, Duration::from_secs(6));
+        assert_eq!(ended.is_none(), waits, "{seconds}: {ended:?}");
+        rig.start_server();
+        assert_eq!(rig.reconfigure(rig.socket(), seconds), Taken::Yes);
+        let revived = format!("revived-{seconds}");
+        rig.read_in_background(&revived, 300);
+        assert_eq!(rig.ended(&revived, PATIENCE).unwrap().0, "0");
+        if waits {
+            assert_eq!(rig.ended(&read, PATIENCE).unwrap().0, "0");
+        }
+    }
+    rig.finish();
+});
+
 scenario!(a_device_that_gave_up_is_revived_in_place, |machine| {
     let mut rig = Rig::new(machine);
     // Twice: the second outage meets the same bounds as the first.
@@ -143,7 +168,7 @@ scenario!(a_device_that_gave_up_is_revived_in_place, |machine| {
             None,
             "it waits"
         );
-        assert!(give_up(&rig.netlink, 0, &Device::new(0).backend().unwrap()).unwrap());
+        assert!(give_up(&rig.netlink, 0, &Device::new(0).backend().unwrap(), 600).unwrap());
         // io_timeout (1 s), the timer's own rounding, and the new patience (1 s).
         for read in [&fresh, &in_flight] {
             let (status, _) = rig
@@ -168,6 +193,83 @@ scenario!(a_device_that_gave_up_is_revived_in_place, |machine| {
     }
     rig.finish();
 });
+
+scenario!(
+    a_device_with_two_connections_gives_up_and_is_revived,
+    |machine| {
+        let image = machine.image("image", 16 << 20);
+        let start = || server::nbdkit(&image, 10900, &[], &[]);
+        let mut server = start();
+        // Not the 30 s that attach gives it: nothing here is slow.
+        let io_timeout = Duration::from_secs(3);
+        let direct = Direct::with(machine, &server.uri(), 2, io_timeout);
+        direct.read(0);
+        for round in ["first", "second"] {
+            let name = |what: &str| format!("{round}-{what}");
+            machine.sh("pkill -STOP -x nbdkit");
+            direct.read_in_flight(&name("in-flight"), 100);
+            server.kill();
+            direct.expect_deaths(2, Duration::from_secs(1));
+            direct.read_in_background(&name("fresh"), 200);
+            thread::sleep(Duration::from_millis(300));
+            assert_eq!(direct.ended(&name("fresh"), Duration::ZERO), None);
+            let begun = Instant::now();
+            assert!(give_up(&direct.netlink, 0, direct.backend(), 600).unwrap());
+            for what in ["fresh", "in-flight"] {
+                let (status, _) = direct
+                    .ended(&name(what), io_timeout + Duration::from_secs(4))
+                    .unwrap_or_else(|| panic!("{what} still waits"));
+                assert_eq!(status, "1", "{what} fails");
+                println!("{round} {what}: {:?} after", begun.elapsed());
+            }
+            direct.expect_deaths(2, PATIENCE);
+            direct.read_in_background(&name("later"), 300);
+            let later = direct.ended(&name("later"), Duration::from_secs(3));
+            assert_eq!(later.unwrap().0, "1", "later reads fail soon");
+            assert_eq!(machine.sh("ps -eo stat= | grep -c ^D || true"), "0");
+
+            server = start();
+            direct.reconnect();
+            direct.reconnect();
+            assert_eq!(direct.reconfigure(&direct.socket()), Taken::No);
+            for offset in [400, 500, 600] {
+                direct.read(offset);
+            }
+            assert_eq!(machine.sh("cat /sys/block/nbd0/queue/io_timeout"), "3000");
+            let deaths = direct.deaths.wait(Duration::from_millis(100));
+            assert_eq!(deaths.unwrap(), [0u32; 0]);
+        }
+        direct.finish();
+    }
+);
+
+scenario!(
+    giving_up_a_device_that_has_a_live_link_costs_time_and_no_io,
+    |machine| {
+        let image = machine.image("image", 16 << 20);
+        let server = server::nbdkit(&image, 10900, &[], &[]);
+        let io_timeout = Duration::from_secs(3);
+        let direct = Direct::with(machine, &server.uri(), 2, io_timeout);
+        direct.read(0);
+        assert!(!give_up(&direct.netlink, 0, direct.backend(), 600).unwrap());
+        // The first is the one that this guest's only processor uses.
+        direct.sockets[0].cut();
+        direct.expect_deaths(1, Duration::from_secs(1));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(Duration::from_millis(100));
+                direct.read_in_background("read", 100);
+            });
+            assert!(give_up(&direct.netlink, 0, direct.backend(), 600).unwrap());
+        });
+        let (status, after) = direct.ended("read", 2 * io_timeout).unwrap();
+        println!("{after:?}");
+        assert_eq!(status, "0");
+        direct.reconnect();
+        assert_eq!(direct.reconfigure(&direct.socket()), Taken::No);
+        direct.finish();
+    }
+);
 
 scenario!(
     requests_in_flight_come_back_at_the_next_io_timeout,
@@ -224,6 +326,7 @@ scenario!(a_slow_server_is_not_cut, |machine| {
     let server = server::nbdkit(&image, 10900, &["--filter=delay"], &["rdelay=3"]);
     let deaths = LinkDeaths::subscribe(PATIENCE).unwrap();
     let device = machine.attach(&[&server.uri()]);
+    machine.sh("pkill -9 -x nbdctl");
     machine.sh(&format!(
         "dd if={device} of=/dev/null bs=4k skip=500 count=1 iflag=direct status=none"
     ));

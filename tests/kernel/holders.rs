@@ -13,7 +13,7 @@ fn refuses(machine: &Machine, device: &str, holder: &str) {
     assert!(status.stdout.contains("connected"), "{status:?}");
 }
 
-scenario!(what_is_in_use_stays, |machine| {
+newest!(what_is_in_use_stays, |machine| {
     let image = machine.image("image", 64 << 20);
     let server = server::nbdkit(&image, 10900, &[], &[]);
     let device = machine.attach(&[&server.uri()]);
@@ -64,7 +64,7 @@ scenario!(what_is_in_use_stays, |machine| {
     machine.assert_clean();
 });
 
-scenario!(a_mount_in_another_namespace_counts, |machine| {
+newest!(a_mount_in_another_namespace_counts, |machine| {
     let image = machine.image("image", 16 << 20);
     let server = server::nbdkit(&image, 10900, &[], &[]);
     let device = machine.attach(&[&server.uri()]);
@@ -84,12 +84,12 @@ scenario!(a_mount_in_another_namespace_counts, |machine| {
     let ran = machine.nbdctl(&["detach", &device]);
     assert_eq!(ran.status, 5, "{ran:?}");
     assert!(ran.stderr.contains("no process shows by whom"), "{ran:?}");
-    machine.sh("umount keep/ns; sleep 0.2");
+    machine.sh("umount keep/ns; sleep 1");
     machine.detach(&device);
     machine.assert_clean();
 });
 
-scenario!(force_takes_even_what_is_in_use, |machine| {
+newest!(force_takes_even_what_is_in_use, |machine| {
     let image = machine.image("image", 16 << 20);
     let server = server::nbdkit(&image, 10900, &[], &[]);
     let device = machine.attach(&[&server.uri()]);
@@ -104,6 +104,10 @@ scenario!(force_takes_even_what_is_in_use, |machine| {
         "{ran:?}"
     );
     assert!(ran.stderr.contains("is open in sleep"), "{ran:?}");
+    // It is no device to go on with, and whose fault that is can be said.
+    let again = machine.nbdctl(&["attach", &server.uri()]);
+    assert_eq!(again.status, 5, "{again:?}");
+    assert!(again.stderr.contains("is open in sleep"), "{again:?}");
     machine.sh("kill $(cat pid); sleep 0.3");
     let sockets = machine.sh("ss -Htn state established | wc -l");
     assert_eq!(sockets, "0");
@@ -113,7 +117,7 @@ scenario!(force_takes_even_what_is_in_use, |machine| {
     machine.assert_clean();
 });
 
-scenario!(another_programs_device_is_not_ours_to_take, |machine| {
+newest!(another_programs_device_is_not_ours_to_take, |machine| {
     let image = machine.image("image", 4 << 20);
     let server = server::nbdkit(&image, 10900, &[], &[]);
     machine.sh("nbd-client -N disk 127.0.0.1 10900 /dev/nbd2 >/dev/null");
@@ -137,7 +141,7 @@ scenario!(another_programs_device_is_not_ours_to_take, |machine| {
     machine.assert_clean();
 });
 
-scenario!(a_user_that_cannot_be_seen_keeps_its_device, |machine| {
+newest!(a_user_that_cannot_be_seen_keeps_its_device, |machine| {
     let image = machine.image("image", 16 << 20);
     let server = server::nbdkit(&image, 10900, &[], &[]);
     let device = machine.attach(&[&server.uri()]);
@@ -145,7 +149,8 @@ scenario!(a_user_that_cannot_be_seen_keeps_its_device, |machine| {
         "(exec 7<>{device}; head -c 4M /dev/urandom >&7; echo >ready; exec sleep 60) >/dev/null 2>&1 &
          echo $! >pid; while ! test -e ready; do sleep 0.05; done"
     ));
-    // From a PID namespace of its own, nbdctl sees nobody.
+    // From a PID namespace of its own, nbdctl sees nobody; the monitor would.
+    machine.sh("pkill -9 -x nbdctl");
     let nbdctl = env!("CARGO_BIN_EXE_nbdctl");
     let ran = machine.try_sh(&format!(
         "unshare -p -f --mount-proc {nbdctl} detach {device}"

@@ -1,6 +1,7 @@
 //! Attaching and detaching, often, twice and all at once.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs;
 use std::path::Path;
 use std::thread;
@@ -44,11 +45,13 @@ fn assert_queue_is(index: u32, before: &BTreeMap<String, String>) {
     assert_eq!(after, before);
 }
 
-scenario!(two_hundred_cycles_leave_nothing, |machine| {
+newest!(two_hundred_cycles_leave_nothing, |machine| {
     let image = machine.image("image", 4 << 20);
     let server = server::nbdkit(&image, 10900, &[], &[]);
     let before = queue(0);
-    for _ in 0..200 {
+    // All of them at full length only: they take minutes on 6.1.
+    let few = env::var_os("NBDCTL_FULL_LENGTH").is_none();
+    for _ in 0..if few { 50 } else { 200 } {
         assert_eq!(machine.attach(&[&server.uri()]), "/dev/nbd0");
         machine.detach("/dev/nbd0");
     }
@@ -58,7 +61,7 @@ scenario!(two_hundred_cycles_leave_nothing, |machine| {
     machine.assert_clean();
 });
 
-scenario!(twenty_four_at_once_are_alike, |machine| {
+newest!(twenty_four_at_once_are_alike, |machine| {
     let image = machine.image("image", 4 << 20);
     let server = server::nbdkit(&image, 10900, &[], &[]);
     let before = queue(0);
@@ -184,7 +187,7 @@ scenario!(a_device_that_is_only_held_open_is_passed_over, |machine| {
     machine.assert_clean();
 });
 
-scenario!(status_tells_when_the_server_is_gone, |machine| {
+newest!(status_tells_when_the_server_is_gone, |machine| {
     let image = machine.image("image", 4 << 20);
     let server = server::nbdkit(&image, 10900, &[], &[]);
     let device = machine.attach(&[&server.uri()]);
@@ -197,10 +200,14 @@ scenario!(status_tells_when_the_server_is_gone, |machine| {
     assert!(state("connected"));
     server.kill();
     machine.sh("sleep 0.3");
-    assert!(state("dead"), "{:?}", machine.nbdctl(&["status", "--json"]));
+    assert!(
+        state("reconnecting"),
+        "{:?}",
+        machine.nbdctl(&["status", "--json"])
+    );
     let doctor = machine.nbdctl(&["doctor"]);
     assert_eq!(doctor.status, 1);
-    assert!(doctor.stdout.contains("its link is dead"), "{doctor:?}");
+    assert!(doctor.stdout.contains("reconnecting"), "{doctor:?}");
     let table = machine.nbdctl(&["status", &device]).stdout;
     assert!(
         table.lines().all(|line| line.chars().count() <= 80),

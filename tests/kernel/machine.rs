@@ -5,6 +5,7 @@
 
 use std::env;
 use std::fs::{self, File};
+use std::panic::{catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -13,18 +14,22 @@ use nix::fcntl::{Flock, FlockArg};
 /// Guests at a time; more would share the two cores that tests are made for.
 const GUESTS: usize = 2;
 
+/// And of those that do little but wait for a time to pass.
+const IDLE_GUESTS: usize = 3;
+const IDLE: [&str; 3] = ["calm::", "outages::", "silence::"];
+
 /// A guest that takes longer is stuck.
-const LIMIT_SECONDS: u32 = 240;
+const LIMIT_SECONDS: u32 = 400;
+
+/// The same where outages have their full length (`make outages`).
+const FULL_LENGTH_SECONDS: u32 = 1500;
 
 /// Defines a scenario: a module with one test for each kernel.
 ///
 ///     scenario!(name, |machine| { … });
 ///     scenario!(name, env = ["NBDCTL_GUEST_NO_NBD"], |machine| { … });
 macro_rules! scenario {
-    ($(#[$doc:meta])* $name:ident, $body:expr) => {
-        scenario!($(#[$doc])* $name, env = [], $body);
-    };
-    ($(#[$doc:meta])* $name:ident, env = [$($env:literal),*], $body:expr) => {
+    (@ [$($ignored:meta)?] [$($doc:meta)*] $name:ident, [$($env:literal),*], $body:expr) => {
         $(#[$doc])*
         mod $name {
             #[allow(unused_imports)]
@@ -33,6 +38,7 @@ macro_rules! scenario {
             const BODY: fn(&$crate::machine::Machine) = $body;
 
             #[test]
+            $(#[$ignored])?
             fn linux_6_1() {
                 let test = concat!(module_path!(), "::linux_6_1");
                 $crate::machine::run("6.1", test, &[$($env),*], BODY);
@@ -45,6 +51,23 @@ macro_rules! scenario {
             }
         }
     };
+    ($(#[$doc:meta])* $name:ident, env = $env:tt, $body:expr) => {
+        scenario!(@ [] [$($doc)*] $name, $env, $body);
+    };
+    ($(#[$doc:meta])* $name:ident, $body:expr) => {
+        scenario!(@ [] [$($doc)*] $name, [], $body);
+    };
+}
+
+/// The same where it is more about nbdctl than about the driver: on Linux 6.1, whose
+/// guests take three times as long, only with `make kernels`.
+macro_rules! newest {
+    ($(#[$doc:meta])* $name:ident, env = $env:tt, $body:expr) => {
+        scenario!(@ [ignore = "make kernels"] [$($doc)*] $name, $env, $body);
+    };
+    ($(#[$doc:meta])* $name:ident, $body:expr) => {
+        scenario!(@ [ignore = "make kernels"] [$($doc)*] $name, [], $body);
+    };
 }
 
 /// The machine that a scenario runs on.
@@ -55,28 +78,26 @@ pub struct Machine {
 /// Runs a scenario's body where it belongs.
 pub fn run(kernel: &str, test: &str, extra: &[&str], body: fn(&Machine)) {
     if env::var_os("NBDCTL_GUEST").is_some() {
-        return body(&Machine::new());
+        return in_guest(body);
     }
     if env::var_os("NBDCTL_TEST_KERNEL").is_some_and(|value| value == "host") {
         return on_this_machine(extra, body);
     }
-    let _slot = slot();
     let name = test.split_once("::").unwrap().1;
-    let program = env::current_exe().unwrap();
-    let mut guest = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/uml/run"));
-    guest.args(["--kernel", kernel, "--timeout", &LIMIT_SECONDS.to_string()]);
-    for file in [&program, Path::new(env!("CARGO_BIN_EXE_nbdctl"))] {
-        if let Some(folder) = hidden(file) {
-            guest.arg("--share").arg(folder);
-        }
-    }
-    guest
-        .arg("--")
-        .arg(&program)
-        .args(["--exact", name, "--nocapture", "--test-threads=1"])
-        .env("NBDCTL_GUEST", "1")
-        .env("RUST_BACKTRACE", "0")
-        .stdin(Stdio::null());
+    let _slot = if IDLE.iter().any(|module| name.starts_with(module)) {
+        slot("idle", IDLE_GUESTS)
+    } else {
+        slot("guest", GUESTS)
+    };
+    let full_length = env::var_os("NBDCTL_FULL_LENGTH").is_some();
+    let limit = if full_length {
+        FULL_LENGTH_SECONDS
+    } else {
+        LIMIT_SECONDS
+    };
+    let mut guest = guest(kernel, limit);
+    guest.args(["--exact", name, "--include-ignored", "--nocapture"]);
+    guest.arg("--test-threads=1");
     for variable in extra {
         guest.env(variable, "1");
     }
@@ -91,6 +112,36 @@ pub fn run(kernel: &str, test: &str, extra: &[&str], body: fn(&Machine)) {
     );
     // Shown with --nocapture: what it measured.
     println!("{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// This program in a guest; its arguments are to be added.
+pub fn guest(kernel: &str, limit_seconds: u32) -> Command {
+    let program = env::current_exe().unwrap();
+    let mut guest = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/uml/run"));
+    guest.args(["--kernel", kernel, "--timeout", &limit_seconds.to_string()]);
+    for file in [&program, Path::new(env!("CARGO_BIN_EXE_nbdctl"))] {
+        if let Some(folder) = hidden(file) {
+            guest.arg("--share").arg(folder);
+        }
+    }
+    guest
+        .arg("--")
+        .arg(&program)
+        .env("NBDCTL_GUEST", "1")
+        .env("RUST_BACKTRACE", "0")
+        .stdin(Stdio::null());
+    guest
+}
+
+/// A body that fails may have threads that wait for a dead device; without it they
+/// end, and with them this process, which the guest waits for.
+fn in_guest(body: fn(&Machine)) {
+    let machine = Machine::new();
+    let ran = catch_unwind(|| body(&machine));
+    if let Err(panic) = ran {
+        machine.release_all();
+        resume_unwind(panic);
+    }
 }
 
 /// The folder of a file that a guest does not see by itself.
@@ -112,10 +163,10 @@ fn on_this_machine(extra: &[&str], body: fn(&Machine)) {
 }
 
 /// Waits for one of the places for guests, among all processes of this test.
-fn slot() -> Flock<File> {
+fn slot(kind: &str, places: usize) -> Flock<File> {
     loop {
-        for number in 0..GUESTS {
-            let file = File::create(lock_file(&format!("guest-{number}"))).unwrap();
+        for number in 0..places {
+            let file = File::create(lock_file(&format!("{kind}-{number}"))).unwrap();
             if let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 return lock;
             }
@@ -154,7 +205,7 @@ impl From<Output> for Ran {
 }
 
 impl Machine {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let folder = PathBuf::from(format!("/tmp/scenario-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         Self { folder }
@@ -211,16 +262,47 @@ impl Machine {
             .into()
     }
 
+    /// Gives a name addresses, and no others, in /etc/hosts. (A guest's /etc is
+    /// its own, and writable; a machine of yours keeps the last.)
+    pub fn name_is(&self, name: &str, addresses: &[&str]) {
+        let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
+        let other = hosts
+            .lines()
+            .filter(|line| !line.split_whitespace().any(|word| word == name));
+        let mut lines: Vec<String> = other.map(str::to_owned).collect();
+        lines.extend(addresses.iter().map(|address| format!("{address} {name}")));
+        fs::write("/etc/hosts", lines.join("\n") + "\n").unwrap();
+    }
+
+    /// Detaches every device by force, which ends what waits for it.
+    pub fn release_all(&self) {
+        for entry in fs::read_dir("/sys/block").unwrap().flatten() {
+            if entry.path().join("pid").exists() {
+                let device = Path::new("/dev").join(entry.file_name());
+                let ran = self.nbdctl(&["detach", device.to_str().unwrap(), "--force"]);
+                println!("{}: {ran:?}", device.display());
+            }
+        }
+    }
+
     /// Nothing of ours is left: devices, processes, files in /run.
     pub fn assert_clean(&self) {
         for entry in fs::read_dir("/sys/block").unwrap() {
             let path = entry.unwrap().path();
             assert!(!path.join("pid").exists(), "{} is in use", path.display());
         }
-        let left: Vec<_> =
-            fs::read_dir("/run/nbdctl").map_or_else(|_| Vec::new(), Iterator::collect);
-        assert!(left.is_empty(), "{left:?}");
-        let ran = self.try_sh("pgrep -x nbdctl");
+        // A monitor that let go of everything may have to be reaped yet.
+        let ran = self.try_sh(
+            "for _ in $(seq 40); do pgrep -x 'nbdctl|nbdctl-relay' >/dev/null || exit 0; \
+             sleep 0.05; done; pgrep -lx 'nbdctl|nbdctl-relay'",
+        );
         assert_eq!(ran.stdout, "", "processes are left");
+        let left = fs::read_dir("/run/nbdctl").into_iter().flatten().flatten();
+        let left: Vec<_> = left
+            .map(|entry| entry.file_name())
+            // All that a relay sees of the file system.
+            .filter(|name| name != ".empty")
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
     }
 }

@@ -14,15 +14,34 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../liar/mod.rs"]
+mod liar;
 
 #[macro_use]
 mod machine;
+mod direct;
+mod kept;
+mod load;
+mod network;
+mod reset;
 mod server;
 
+mod calm;
 mod data;
 mod facts;
 mod holders;
 mod interruptions;
 mod lifecycle;
+mod links;
+mod monitors;
+mod names;
+mod outages;
+mod package;
+mod protection;
+mod redial;
 mod refusals;
+mod relay;
+mod rig;
 mod round_trips;
+mod silence;
+mod worth;

@@ -33,6 +33,8 @@ pub struct Config {
     /// Each answer leaves this long after its request arrived: the latency of
     /// a network. Requests that arrive together are answered together.
     pub delay: Duration,
+    /// The same for requests alone: a slow disk behind a server that greets.
+    pub slowness: Duration,
     /// The most extents in one chunk.
     pub max_extents: usize,
     pub lies: Vec<Lie>,
@@ -60,6 +62,7 @@ impl Default for Config {
             starttls: false,
             refuse_wide_contexts: false,
             delay: Duration::ZERO,
+            slowness: Duration::ZERO,
             max_extents: 8192,
             lies: Vec::new(),
             lie_after: 0,

@@ -65,7 +65,7 @@ impl Transmit<'_> {
         };
         let config = self.lies();
         let lies = |lie| config.lies.contains(&lie);
-        self.line.delay = config.delay;
+        self.line.delay = config.delay + config.slowness;
         self.line.drip = lies(Lie::Drip).then_some(config.drip);
         self.served += 1;
         if request.kind == CMD_DISC {

@@ -1,0 +1,147 @@
+//! Servers that die, forget and come back, under verified load.
+
+use std::time::Duration;
+
+use nbdctl::relay::message::Standing;
+
+use crate::begin;
+use crate::driver::{READ, WRITE};
+use crate::liar::{self, Config, Export, PowerLoss, Style};
+use crate::load::{BLOCK, BLOCKS, Load};
+use crate::rig::Relay;
+
+const SIZE: u64 = 1 << 20;
+
+fn server(style: Style) -> liar::Handle {
+    liar::start(
+        Config::new()
+            .export(Export::new("disk", SIZE))
+            .at_most(style),
+    )
+}
+
+/// How often a fault comes.
+fn times() -> u64 {
+    100
+}
+
+#[test]
+fn a_hundred_restarts_under_load_change_nothing() {
+    for style in [Style::Extended, Style::Simple] {
+        let server = server(style);
+        let mut relay = Relay::start(begin(&server));
+        let load = Load::run(&relay.driver, 12, 1);
+        for _ in 0..times() / 2 {
+            load.wait_for(40);
+            server.restart();
+        }
+        load.wait_for(40);
+        load.end(&relay.driver);
+        let all = times() / 2;
+        relay
+            .monitor()
+            .until("all are told", |report| report.outages >= all);
+        assert_eq!(server.complaints(), [] as [String; 0]);
+    }
+}
+
+#[test]
+fn a_hundred_losses_of_power_lose_nothing() {
+    let server = server(Style::Extended);
+    let relay = Relay::start(begin(&server));
+    let load = Load::run(&relay.driver, 12, 2);
+    for seed in 0..times() {
+        load.wait_for(40);
+        server.stop();
+        // What FLUSH and FUA promised is there without the relay, too.
+        server.lose_power(if seed % 2 == 0 {
+            PowerLoss::All
+        } else {
+            PowerLoss::Subset { seed }
+        });
+        load.judge(&server.peek_durable("disk", 0, BLOCKS * BLOCK));
+        server.start();
+    }
+    load.wait_for(40);
+    load.end(&relay.driver);
+    assert_eq!(server.complaints(), [] as [String; 0]);
+}
+
+#[test]
+fn several_connections_die_one_by_one_and_together() {
+    let export = Export::new("disk", SIZE).with(1 << 8);
+    let server = liar::start(Config::new().export(export));
+    let mut orders = begin(&server);
+    orders.connections = 3;
+    let mut relay = Relay::start(orders);
+    relay
+        .monitor()
+        .until("three", |report| report.connections.len() == 3);
+    let load = Load::run(&relay.driver, 12, 3);
+    for _ in 0..times() / 4 {
+        load.wait_for(40);
+        server.restart();
+    }
+    load.wait_for(40);
+    relay.monitor().until("three again", |report| {
+        report.connections.len() == 3 && report.standing == Standing::Connected
+    });
+    load.end(&relay.driver);
+    assert_eq!(server.complaints(), [] as [String; 0]);
+}
+
+#[test]
+fn what_is_said_again_comes_before_what_is_new() {
+    let server = server(Style::Extended);
+    let relay = Relay::start(begin(&server));
+    for round in 0..times() {
+        // Answered and not flushed; then in flight.
+        relay.driver.write(0, &[1; 4096]).unwrap();
+        relay.driver.write(8192, &[2; 4096]).unwrap();
+        server.pause();
+        let in_flight = relay.driver.ask(WRITE, 0, 16_384, 4096, &[3; 4096]);
+        server.stop();
+        server.clear_log();
+        let fresh: Vec<_> = (8..16u64)
+            .map(|n| relay.driver.ask(READ, 0, n * 4096, 4096, &[]))
+            .collect();
+        std::thread::sleep(Duration::from_millis(5));
+        server.resume();
+        server.start();
+        assert_eq!(in_flight.answer(), Ok(Vec::new()));
+        for one in fresh {
+            assert!(one.answer().is_ok());
+        }
+        let seen: Vec<_> = server
+            .requests()
+            .into_iter()
+            .map(|request| (request.kind, request.offset))
+            .collect();
+        let mut first = seen[..2].to_vec();
+        first.sort_unstable();
+        assert_eq!(first, [(1, 0), (1, 8192)], "round {round}: {seen:?}");
+        let place = seen.iter().position(|one| *one == (1, 16_384));
+        let reads = seen.iter().position(|(command, _)| *command == 0);
+        assert!(place < reads, "round {round}: {seen:?}");
+        relay.driver.flush().unwrap();
+    }
+}
+
+#[test]
+fn a_silent_server_is_cut_and_what_it_had_is_sent_again() {
+    let server = server(Style::Extended);
+    let mut orders = begin(&server);
+    orders.silence_timeout_ms = 1000;
+    let mut relay = Relay::start(orders);
+    // It learns that the server greets others.
+    std::thread::sleep(Duration::from_secs(8));
+    server.tell(liar::Lie::StallTransmission);
+    server.set(|config| config.lies.push(liar::Lie::StallGreeting));
+    let waits = relay.driver.ask(WRITE, 0, 0, 512, &[5; 512]);
+    relay.monitor().until("cut", |report| {
+        report.standing == Standing::Reconnecting && report.last_error.is_some()
+    });
+    server.tell(None);
+    assert_eq!(waits.answer(), Ok(Vec::new()));
+    assert!(server.peek("disk", 0, 512) == [5; 512]);
+}
