@@ -8,14 +8,20 @@
     clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::expect_used,
+    clippy::cast_possible_truncation,
     unreachable_pub,
     reason = "it is all tests"
 )]
 
+#[path = "../../src/relay/tests/checker.rs"]
+#[allow(dead_code, reason = "a part of it is used")]
+mod checker;
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "../liar/mod.rs"]
 mod liar;
+#[path = "../relay/load.rs"]
+mod overlapping;
 
 #[macro_use]
 mod machine;
@@ -29,6 +35,7 @@ mod server;
 mod calm;
 mod data;
 mod facts;
+mod forgets;
 mod holders;
 mod interruptions;
 mod lifecycle;

@@ -20,6 +20,7 @@ pub const FUA: u16 = 1;
 
 use nbdctl::relay::message::Begin;
 
+use crate::load::Disk;
 use crate::rig::Relay;
 
 /// No answer takes longer where the server is there; tests of outages are quicker.
@@ -116,6 +117,30 @@ impl Driver {
     /// The relay closed its end.
     pub fn is_over(&self) -> bool {
         self.table.lock().unwrap().over
+    }
+}
+
+impl Disk for Driver {
+    fn read(&self, offset: u64, length: u32) -> Vec<u8> {
+        Self::read(self, offset, length).unwrap()
+    }
+
+    fn write(&self, offset: u64, data: &[u8], durable: bool) {
+        let flags = if durable { FUA } else { 0 };
+        let asked = self.ask(WRITE, flags, offset, data.len() as u32, data);
+        asked.answer().unwrap();
+    }
+
+    fn zero(&self, offset: u64, length: u32) {
+        self.ask(ZEROES, 0, offset, length, &[]).answer().unwrap();
+    }
+
+    fn trim(&self, offset: u64, length: u32) {
+        self.ask(TRIM, 0, offset, length, &[]).answer().unwrap();
+    }
+
+    fn flush(&self) {
+        Self::flush(self).unwrap();
     }
 }
 

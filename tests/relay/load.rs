@@ -1,12 +1,23 @@
-//! Verified load: every block has the number of the write that it has, and each answer
-//! is judged by all that went before.
+//! Verified load of requests that overlap: every block has the number of the write that
+//! it has, and each answer is judged by all that went before. What it is a load of, a
+//! stand-in for the driver or a device, it must not know.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crate::checker::{Checker, Value};
-use crate::driver::{Driver, FLUSH, FUA, READ, WRITE, ZEROES};
+
+/// What the load is of; nothing of it fails.
+pub trait Disk: Clone + Send + 'static {
+    fn read(&self, offset: u64, length: u32) -> Vec<u8>;
+    /// `durable`: on the disk before it is answered (FUA).
+    fn write(&self, offset: u64, data: &[u8], durable: bool);
+    fn zero(&self, offset: u64, length: u32);
+    /// On a server that makes zeroes of it.
+    fn trim(&self, offset: u64, length: u32);
+    fn flush(&self);
+}
 
 pub const BLOCK: u64 = 4096;
 /// Few, so that requests overlap.
@@ -24,7 +35,7 @@ pub struct Load {
 
 impl Load {
     /// So many threads, each with one request at a time.
-    pub fn run(driver: &Driver, threads: usize, seed: u64) -> Running {
+    pub fn run(disk: &impl Disk, threads: usize, seed: u64) -> Running {
         let load = Arc::new(Self {
             checker: Mutex::new(Checker::new(BLOCKS as usize)),
             clock: AtomicU64::new(1),
@@ -33,11 +44,11 @@ impl Load {
             stop: AtomicUsize::new(0),
         });
         let threads = (0..threads as u64).map(|n| {
-            let (load, driver) = (Arc::clone(&load), driver.clone());
+            let (load, disk) = (Arc::clone(&load), disk.clone());
             thread::spawn(move || {
                 let mut dice = Dice(seed * 1000 + n);
                 while load.stop.load(Ordering::SeqCst) == 0 {
-                    load.one(&driver, &mut dice);
+                    load.one(&disk, &mut dice);
                     load.done.fetch_add(1, Ordering::SeqCst);
                 }
             })
@@ -52,46 +63,47 @@ impl Load {
         self.clock.fetch_add(1, Ordering::SeqCst)
     }
 
-    fn one(&self, driver: &Driver, dice: &mut Dice) {
+    fn one(&self, disk: &impl Disk, dice: &mut Dice) {
         let first = dice.below(BLOCKS - LONGEST);
         let count = 1 + dice.below(LONGEST);
         let blocks = first as usize..(first + count) as usize;
         let (offset, length) = (first * BLOCK, (count * BLOCK) as u32);
-        let flags = if dice.below(8) == 0 { FUA } else { 0 };
-        let op = self.ops.fetch_add(1, Ordering::SeqCst);
-        let kind = dice.below(16);
+        let kind = dice.below(32);
         let invoked = self.now();
         match kind {
-            0..6 => {
-                let read = driver.ask(READ, 0, offset, length, &[]).answer().unwrap();
+            0..14 => {
+                let read = disk.read(offset, length);
                 let now = self.now();
                 let mut checker = self.checker.lock().unwrap();
                 for (block, bytes) in blocks.zip(read.chunks(BLOCK as usize)) {
                     checker.read(block, number(bytes), invoked, now);
                 }
             }
-            6..8 => {
-                driver.ask(FLUSH, 0, 0, 0, &[]).answer().unwrap();
+            14..16 => {
+                disk.flush();
                 self.checker.lock().unwrap().flushed(invoked);
             }
             _ => {
-                let (command, value, data) = if kind < 14 {
-                    let block = op.to_be_bytes().repeat(BLOCK as usize / 8);
-                    (WRITE, op, block.repeat(count as usize))
-                } else {
-                    (ZEROES, 0, Vec::new())
-                };
+                let op = self.ops.fetch_add(1, Ordering::SeqCst);
+                let value = if kind < 28 { op } else { 0 };
+                let durable = kind < 28 && dice.below(8) == 0;
                 let mut checker = self.checker.lock().unwrap();
                 for block in blocks.clone() {
                     checker.write(block, op, Value::Is(value), invoked);
                 }
                 drop(checker);
-                let asked = driver.ask(command, flags, offset, length, &data);
-                asked.answer().unwrap();
+                match kind {
+                    16..28 => {
+                        let block = op.to_be_bytes().repeat(BLOCK as usize / 8);
+                        disk.write(offset, &block.repeat(count as usize), durable);
+                    }
+                    28..31 => disk.zero(offset, length),
+                    _ => disk.trim(offset, length),
+                }
                 let now = self.now();
                 let mut checker = self.checker.lock().unwrap();
                 for block in blocks {
-                    checker.answered(block, op, now, flags == FUA);
+                    checker.answered(block, op, now, durable);
                 }
             }
         }
@@ -115,11 +127,21 @@ impl Running {
     pub fn wait_for(&self, count: usize) {
         let until = self.load.done.load(Ordering::SeqCst) + count;
         while self.load.done.load(Ordering::SeqCst) < until {
-            assert!(
-                !self.threads.iter().any(thread::JoinHandle::is_finished),
-                "the load has failed"
-            );
+            assert!(!self.has_failed(), "the load has failed");
             thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+
+    /// An answer was wrong: its thread has said so, and ended.
+    pub fn has_failed(&self) -> bool {
+        self.threads.iter().any(thread::JoinHandle::is_finished)
+    }
+
+    /// Ends it, whatever it saw.
+    pub fn abandon(self) {
+        self.load.stop.store(1, Ordering::SeqCst);
+        for thread in self.threads {
+            let _ = thread.join();
         }
     }
 
@@ -132,13 +154,13 @@ impl Running {
     }
 
     /// Ends it, reads everything once more.
-    pub fn end(self, driver: &Driver) {
+    pub fn end(self, disk: &impl Disk) {
         self.load.stop.store(1, Ordering::SeqCst);
         for thread in self.threads {
             thread.join().unwrap();
         }
         let invoked = self.load.now();
-        let all = driver.read(0, (BLOCKS * BLOCK) as u32).unwrap();
+        let all = disk.read(0, (BLOCKS * BLOCK) as u32);
         let now = self.load.now();
         let mut checker = self.load.checker.lock().unwrap();
         for (block, bytes) in all.chunks(BLOCK as usize).enumerate() {

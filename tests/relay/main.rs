@@ -21,6 +21,7 @@ mod liar;
 mod carries;
 mod driver;
 mod life;
+#[allow(dead_code, reason = "a part of it is used")]
 mod load;
 mod outages;
 mod rig;

@@ -29,11 +29,10 @@ use std::time::{Duration, Instant};
 
 pub use journal::{Counts, Failure, Kind, Operation, Pending, Resumed, Wrong};
 pub use report::LoadReport;
-pub use stamp::Content;
+pub use stamp::{Buffer, Content, read_block, write_block};
 pub use threads::Random;
 
 use journal::Journal;
-use stamp::Buffer;
 
 /// How long `stop` waits for what is under way.
 const STOP: Duration = Duration::from_secs(30);
@@ -274,7 +273,7 @@ impl Shared {
     fn read(&self, kind: Kind, number: u64, buffer: &mut Buffer) {
         let block = self.block(number);
         let (acked, _) = block.versions();
-        let work = || stamp::read_block(&self.file, buffer, self.plan.offset(number));
+        let work = || read_block(&self.file, buffer, self.plan.offset(number));
         if !self.operation(kind, number, work) {
             return;
         }
@@ -301,7 +300,7 @@ impl Shared {
             thread::sleep(Duration::from_millis(1));
         }
         let (acked, begun) = block.versions();
-        let work = || stamp::read_block(&self.file, buffer, self.plan.offset(number));
+        let work = || read_block(&self.file, buffer, self.plan.offset(number));
         if self.operation(Kind::Read, number, work) {
             let got = stamp::read(buffer, number, self.plan.seed);
             if !matches!(got, Content::Version(version) if (acked..=begun).contains(&version)) {
@@ -327,7 +326,7 @@ impl Shared {
         let version = block.begun.load(SeqCst) + 1;
         stamp::write(buffer, number, version, self.plan.seed);
         block.begun.store(version, SeqCst);
-        let work = || stamp::write_block(&self.file, buffer, self.plan.offset(number));
+        let work = || write_block(&self.file, buffer, self.plan.offset(number));
         if self.operation(Kind::Write, number, work) {
             block.acked.store(version, SeqCst);
         }
