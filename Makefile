@@ -4,6 +4,7 @@
 # make check     form and lints
 # make fuzz      SECONDS=60 for each target of fuzz/; make test does it, too
 # make campaign  random faults under load: SEED=1 FAULTS=20 SERVER=qemu-nbd KERNEL=6.12
+#                DATA=kernel or relay, the path of the data; ONLY=FAULT,...
 # make outages   the tests' outages at their full length: 30 s, a minute, ten minutes
 # make bench     the relay beside the direct connection and beside its peers, as ratios
 # make install   DESTDIR and PREFIX as usual
@@ -25,6 +26,7 @@ SEED ?= 1
 FAULTS ?= 20
 SERVER ?= qemu-nbd
 KERNEL ?= 6.12
+DATA ?= kernel
 
 # What rustup installed may not be on the path of a shell that is no login shell.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -62,7 +64,8 @@ fuzz-%:
 campaign:
 	tests/setup test
 	$(CARGO) test --locked --test campaign -- \
-		seed=$(SEED) faults=$(FAULTS) server=$(SERVER) kernel=$(KERNEL) $(if $(ONLY),only=$(ONLY))
+		seed=$(SEED) faults=$(FAULTS) server=$(SERVER) kernel=$(KERNEL) path=$(DATA) \
+		$(if $(ONLY),only=$(ONLY))
 
 bench:
 	tests/setup test

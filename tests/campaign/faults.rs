@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::load::{Load, Random};
 use crate::machine::Machine;
 use crate::network::Net;
@@ -25,10 +27,15 @@ pub enum Fault {
     MonitorKilled,
     /// And attached again in the outage that follows.
     MonitorKilledBefore,
+    /// The process between the driver and the server.
+    RelayKilled,
+    /// While its server is restarted.
+    RelayKilledBefore,
 }
 
 impl Fault {
-    pub const ALL: [Self; 9] = [
+    /// On both paths.
+    const ALWAYS: [Self; 9] = [
         Self::ServerKilled,
         Self::ServerStopped,
         Self::ServerStoppedThenKilled,
@@ -40,8 +47,19 @@ impl Fault {
         Self::MonitorKilledBefore,
     ];
 
+    const OF_RELAYS: [Self; 2] = [Self::RelayKilled, Self::RelayKilledBefore];
+
+    /// Those that can be made where I/O takes a path.
+    pub fn of(path: &str) -> Vec<Self> {
+        match path {
+            "kernel" => Self::ALWAYS.to_vec(),
+            "relay" => [&Self::ALWAYS[..], &Self::OF_RELAYS].concat(),
+            other => panic!("{other}: no path"),
+        }
+    }
+
     pub fn named(name: &str) -> Self {
-        let all = Self::ALL.into_iter();
+        let all = Self::of("relay").into_iter();
         let mut found = all.filter(|fault| format!("{fault:?}") == name);
         found.next().unwrap_or_else(|| panic!("{name}: no fault"))
     }
@@ -54,17 +72,19 @@ pub struct Rig<'a> {
     machine: &'a Machine,
     net: Net<'a>,
     kind: String,
+    path: String,
     server: Option<Server>,
     pub image: PathBuf,
     device: String,
 }
 
 impl<'a> Rig<'a> {
-    pub fn new(machine: &'a Machine, kind: &str) -> Self {
+    pub fn new(machine: &'a Machine, kind: &str, path: &str) -> Self {
         let mut rig = Self {
             machine,
             net: Net::new(machine),
             kind: kind.to_owned(),
+            path: path.to_owned(),
             server: None,
             image: machine.image("image", 64 << 20),
             device: String::new(),
@@ -76,13 +96,8 @@ impl<'a> Rig<'a> {
     /// Attaches, or gives a device its monitor back; the device.
     pub fn attach(&mut self) -> Result<String, String> {
         let uri = format!("nbd://10.77.0.2:{PORT}/disk");
-        let help = self.machine.nbdctl(&["attach", "--help"]).stdout;
-        let mut args = vec!["attach", &uri, "--name", NAME];
-        if help.contains("--silence-timeout") {
-            args.extend(["--silence-timeout", "10"]);
-        } else {
-            println!("attach has no --silence-timeout");
-        }
+        let mut args = vec!["attach", &uri, "--name", NAME, "--path", &self.path];
+        args.extend(["--silence-timeout", "10"]);
         let ran = self.machine.nbdctl(&args);
         if ran.status != 0 {
             return Err(format!("attach: {ran:?}"));
@@ -136,15 +151,23 @@ impl<'a> Rig<'a> {
             Fault::LinkDown => Ok(self.outage(load, long, Net::link_down, Net::link_up)),
             Fault::Unplugged => Ok(self.outage(load, long, Net::unplug, Net::plug)),
             Fault::Reset => self.reset(load),
-            Fault::MonitorKilled => self.kill_monitor().and_then(|()| {
+            Fault::MonitorKilled => self.kill("monitor_pid").and_then(|()| {
                 let (down, _) = (load.mark(), self.attach()?);
                 Ok((down, load.mark()))
             }),
             Fault::MonitorKilledBefore => {
-                self.kill_monitor()?;
+                self.kill("monitor_pid")?;
                 let outage = self.restart(load, short);
                 self.attach()?;
                 Ok(outage)
+            }
+            Fault::RelayKilled => self.kill("pid").map(|()| {
+                let down = load.mark();
+                (down, down)
+            }),
+            Fault::RelayKilledBefore => {
+                self.kill("pid")?;
+                Ok(self.restart(load, short))
             }
         }
     }
@@ -198,18 +221,17 @@ impl<'a> Rig<'a> {
         Ok((down, down))
     }
 
-    fn kill_monitor(&self) -> Result<(), String> {
+    /// Kills the process that the status has under this key.
+    fn kill(&self, key: &str) -> Result<(), String> {
         let status = self.machine.nbdctl(&["status", NAME, "--json"]).stdout;
-        let pid = status.split("\"monitor_pid\":").nth(1);
-        let digits = pid.map(|rest| rest.trim_start().chars());
-        let pid: String = digits
-            .into_iter()
-            .flatten()
-            .take_while(char::is_ascii_digit)
-            .collect();
-        if pid.is_empty() {
-            return Err("status names no monitor_pid".to_owned());
-        }
+        let all: Value = serde_json::from_str(&status).map_err(|error| error.to_string())?;
+        let pid = match key {
+            "pid" => &all[0]["relay"][key],
+            _ => &all[0][key],
+        };
+        let Some(pid) = pid.as_u64() else {
+            return Err(format!("status names no {key}"));
+        };
         self.machine.sh(&format!("kill -9 {pid}"));
         Ok(())
     }

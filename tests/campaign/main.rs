@@ -2,7 +2,7 @@
 //! network and monitor, one after the other. `make campaign` runs it.
 //!
 //!     campaign [seed=N] [faults=N] [server=nbdkit|qemu-nbd|nbd-server]
-//!              [kernel=6.1|6.12] [only=FAULT,…]
+//!              [kernel=6.1|6.12] [path=kernel|relay] [only=FAULT,…]
 //!
 //! Each fault is followed by waiting until everything that it held up went on; a
 //! device that does not go on ends the campaign. It fails when an operation did,
@@ -59,6 +59,7 @@ struct Settings {
     faults: u32,
     server: String,
     kernel: String,
+    path: String,
     only: Vec<Fault>,
 }
 
@@ -70,7 +71,8 @@ impl Settings {
             // nbdkit 1.32 may abort when a connection is reset, and ends a campaign.
             server: "qemu-nbd".to_owned(),
             kernel: "6.12".to_owned(),
-            only: Fault::ALL.to_vec(),
+            path: "kernel".to_owned(),
+            only: Vec::new(),
         };
         for arg in args {
             let (name, value) = arg.split_once('=').expect("NAME=VALUE");
@@ -79,9 +81,13 @@ impl Settings {
                 "faults" => settings.faults = value.parse().expect("a number"),
                 "server" => value.clone_into(&mut settings.server),
                 "kernel" => value.clone_into(&mut settings.kernel),
+                "path" => value.clone_into(&mut settings.path),
                 "only" => settings.only = value.split(',').map(Fault::named).collect(),
                 _ => panic!("{name}: unknown"),
             }
+        }
+        if settings.only.is_empty() {
+            settings.only = Fault::of(&settings.path);
         }
         settings
     }
@@ -103,7 +109,7 @@ fn main() -> ExitCode {
 fn campaign(settings: &Settings) -> ExitCode {
     let machine = Machine::new();
     let mut random = Random(settings.seed);
-    let mut rig = Rig::new(&machine, &settings.server);
+    let mut rig = Rig::new(&machine, &settings.server, &settings.path);
     let plan = Plan {
         seed: settings.seed,
         // So that several campaigns fit a machine.

@@ -80,7 +80,7 @@ impl Disk for Raw {
 }
 
 fn loss(number: u64) -> PowerLoss {
-    if number.is_multiple_of(2) {
+    if number % 2 == 0 {
         PowerLoss::All
     } else {
         PowerLoss::Subset { seed: number }
