@@ -59,6 +59,8 @@ fn nbdctl(verb: &str, server: &Handle) -> (Output, u64) {
     // Its few lines fit the pipes.
     while child.try_wait().unwrap().is_none() {
         let text = fs::read_to_string(&status).unwrap_or_default();
+        // A child has its parent's memory until a moment before it has its own name.
+        let text = text.strip_prefix("Name:\tnbdctl\n").unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse().ok());
         peak = peak.max(kib.unwrap_or(0));
@@ -86,7 +88,7 @@ fn tell(style: Style, verb: &str, cases: &[Case]) {
         assert!(took < TIMEOUT + SLACK, "{took:?} for {what}");
     }
     println!("{style:?} {verb}: at most {most} KiB resident");
-    assert!(most < MAX_RSS_KIB, "{most} KiB resident");
+    assert!((1..MAX_RSS_KIB).contains(&most), "{most} KiB resident");
 }
 
 #[test]
