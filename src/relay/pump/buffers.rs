@@ -4,7 +4,8 @@
 //! A buffer has one of a few sizes, four to each doubling, so that what is not used of
 //! it is a fifth at most. Buffers that are free are kept, until others need the room.
 //! Whoever takes one touches all of it: no later use of it waits for memory, which the
-//! machine may have to write to this very device to find.
+//! machine may have to write to this very device to find. And he does so without the
+//! lock: answers, which free memory, need it to give buffers back.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -99,38 +100,45 @@ impl Buffers {
         let class = class(length);
         let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         let index = if let Some(index) = pool.free.get_mut(class)?.pop() {
+            drop(pool);
             index
         } else {
             let size = size(class);
-            self.make_room(&mut pool, size);
+            let gone = self.make_room(&mut pool, size);
             let index = pool.empty.pop()?;
             pool.total += u64::try_from(size).unwrap_or(0);
-            let slot = self.slots.get(usize::try_from(index).ok()?)?;
+            drop(pool);
+            drop(gone);
+            let slot = self.slot(BufferId(index))?;
             let mut data = slot.data.write().unwrap_or_else(PoisonError::into_inner);
             *data = Vec::with_capacity(size);
             data.resize(size, 0);
             index
         };
-        drop(pool);
         let buffer = BufferId(index);
         self.slot(buffer)?.users.store(1, Ordering::Release);
         Some(buffer)
     }
 
-    /// Gives free buffers, the largest first, back to the system.
-    fn make_room(&self, pool: &mut Pool, size: usize) {
+    /// Takes memory of free buffers, the largest first, where there is too much, and
+    /// where no slot is without: it is to be given back without the lock.
+    fn make_room(&self, pool: &mut Pool, size: usize) -> Vec<Vec<u8>> {
         let size = u64::try_from(size).unwrap_or(u64::MAX);
-        while pool.total.saturating_add(size) > self.enough {
+        let mut gone = Vec::new();
+        while pool.total.saturating_add(size) > self.enough || pool.empty.is_empty() {
             let Some(index) = pool.free.iter_mut().rev().find_map(Vec::pop) else {
-                return;
+                break;
             };
             if let Some(slot) = self.slot(BufferId(index)) {
                 let mut data = slot.data.write().unwrap_or_else(PoisonError::into_inner);
-                let had = std::mem::take(&mut *data).len();
-                pool.total = pool.total.saturating_sub(u64::try_from(had).unwrap_or(0));
+                let data = std::mem::take(&mut *data);
+                let had = u64::try_from(data.len()).unwrap_or(0);
+                pool.total = pool.total.saturating_sub(had);
+                gone.push(data);
             }
             pool.empty.push(index);
         }
+        gone
     }
 
     /// One more needs it.
@@ -231,6 +239,19 @@ mod tests {
         assert_eq!(buffers.read(long).unwrap().len(), 1 << 20);
         assert!(buffers.total() <= READS);
         assert_eq!(buffers.take(LONGEST + 1), None);
+    }
+
+    #[test]
+    fn many_small_ones_that_are_free_leave_room_for_larger_ones() {
+        let buffers = Buffers::new(16, 1 << 30);
+        buffers.reserve(16, 4096);
+        let larger: Vec<_> = (0..16).map_while(|_| buffers.take(65_536)).collect();
+        assert_eq!(larger.len(), 16);
+        assert_eq!(buffers.take(512), None, "all are in use");
+        for buffer in larger {
+            buffers.release(buffer);
+        }
+        assert!(buffers.take(512).is_some());
     }
 
     #[test]
