@@ -14,8 +14,12 @@
 //! `Serve` ends it, too.
 //!
 //! A report comes at once on a new connection that follows, after [`Order::Tell`], and
-//! with every change, at most some four a second. Several may be connected: a monitor,
-//! and whoever only asks.
+//! with every change, at most ten a second. Several may be connected: a monitor, and
+//! whoever only asks.
+//!
+//! The two may be of different versions of nbdctl: a relay outlives the monitor that
+//! started it. So an order that a relay does not know is passed over, and what a report
+//! does not say is as it was before there was a word for it.
 
 use serde::{Deserialize, Serialize};
 
@@ -111,6 +115,7 @@ pub struct Report {
     /// Its process.
     pub pid: u32,
     /// How its connections are.
+    #[serde(default)]
     pub standing: Standing,
     /// What the newest session offers.
     pub offered: Option<Offered>,
@@ -120,10 +125,13 @@ pub struct Report {
     /// Why there is no first session; the last report then.
     pub failed: Option<Failed>,
     /// The connections, the oldest first.
+    #[serde(default)]
     pub connections: Vec<Connection>,
     /// Connections replaced.
+    #[serde(default)]
     pub reconnects: u64,
     /// Times without any connection.
+    #[serde(default)]
     pub outages: u64,
     /// In milliseconds.
     pub last_outage_ms: Option<u64>,
@@ -135,6 +143,7 @@ pub struct Report {
     /// In words.
     pub last_error: Option<String>,
     /// What it holds.
+    #[serde(default)]
     pub figures: Holdings,
 }
 
@@ -156,7 +165,8 @@ pub enum Standing {
 }
 
 /// What a session offers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Offered {
     /// The export's size in bytes.
     pub size: u64,
@@ -184,7 +194,8 @@ pub struct Failed {
 }
 
 /// One connection.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Connection {
     /// Where it leads.
     pub peer: String,
@@ -200,6 +211,7 @@ pub struct Connection {
 
 /// What a relay holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Holdings {
     /// Requests of the kernel without an answer.
     pub in_flight: u64,

@@ -67,6 +67,12 @@ impl Monitor {
         self.stream.write_all(&line).unwrap();
     }
 
+    /// A line as it stands.
+    pub fn say_line(&mut self, line: &str) {
+        self.stream.write_all(line.as_bytes()).unwrap();
+        self.stream.write_all(b"\n").unwrap();
+    }
+
     /// The first report that satisfies a test, from the last one on.
     pub fn until(&mut self, what: &str, test: impl Fn(&Report) -> bool) -> Report {
         let until = Instant::now() + LIMIT;

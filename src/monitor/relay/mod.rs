@@ -32,6 +32,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// nobody waits for, and it is not to reach the server after what is written next.
 const ENDING: Duration = Duration::from_secs(5);
 
+/// A relay that hangs up on us again within this has no use for us.
+const HANGS_UP_AGAIN: Duration = Duration::from_secs(2);
+
 /// A relay that lives, or lived a moment ago.
 #[derive(Debug)]
 pub(super) struct Relay {
@@ -41,8 +44,12 @@ pub(super) struct Relay {
     heard_at: Instant,
     /// Since when it owes a report.
     asked_at: Option<Instant>,
-    /// Its control socket, as long as it is to go with this; it goes on without, if not.
-    socket: Option<PathBuf>,
+    /// When it last hung up on us.
+    hung_up_at: Option<Instant>,
+    /// Its control socket.
+    socket: PathBuf,
+    /// That is to go with this, and the process, too; they go on without, if not.
+    ends_with_us: bool,
 }
 
 /// What a look at a relay found.
@@ -51,7 +58,7 @@ pub(super) enum Heard {
     Nothing,
     /// A report.
     News,
-    /// It is gone, or hung up on us, or says what makes no sense.
+    /// It is gone, or takes nobody, or says what makes no sense.
     End,
 }
 
@@ -61,7 +68,7 @@ impl Relay {
     pub(super) fn adopt(socket: &Path, id: ProcessId) -> Option<Self> {
         let process = Process::find(id)?;
         match control::connect(socket).and_then(|stream| stream.map(Line::new).transpose()) {
-            Ok(Some(line)) => Some(Self::new(line, process, None)),
+            Ok(Some(line)) => Some(Self::new(line, process, socket, false)),
             Ok(None) | Err(_) => {
                 tracing::warn!(
                     "the relay, process {}, takes no orders: it is ended",
@@ -73,15 +80,17 @@ impl Relay {
         }
     }
 
-    /// With its control socket: if nobody [keeps](Self::keep) it, both go.
-    fn new(line: Line, process: Process, socket: Option<PathBuf>) -> Self {
+    /// With its control socket: if it is ours and nobody [keeps](Self::keep) it, both go.
+    fn new(line: Line, process: Process, socket: &Path, ends_with_us: bool) -> Self {
         Self {
             line,
             process,
             report: None,
             heard_at: Instant::now(),
             asked_at: None,
-            socket,
+            hung_up_at: None,
+            socket: socket.to_owned(),
+            ends_with_us,
         }
     }
 
@@ -110,13 +119,38 @@ impl Relay {
                 Heard::News
             }
             Err(error) => {
-                let ended = error.kind() == io::ErrorKind::UnexpectedEof;
-                if !ended {
+                let hung_up = error.kind() != io::ErrorKind::InvalidData;
+                if !hung_up {
                     tracing::warn!("the relay: {error}");
                 }
-                Heard::End
+                if hung_up && self.comes_back() {
+                    Heard::Nothing
+                } else {
+                    Heard::End
+                }
             }
         }
+    }
+
+    /// A relay hangs up on whoever does not read: a monitor that stood still. It lives,
+    /// and has what servers may have lost, so it is not to die for that.
+    fn comes_back(&mut self) -> bool {
+        let now = Instant::now();
+        let again = self
+            .hung_up_at
+            .replace(now)
+            .is_some_and(|last| now.saturating_duration_since(last) < HANGS_UP_AGAIN);
+        if again || self.process.has_ended() {
+            return false;
+        }
+        let stream = control::connect(&self.socket);
+        let Ok(Some(line)) = stream.and_then(|stream| stream.map(Line::new).transpose()) else {
+            return false;
+        };
+        tracing::info!("the relay hung up, and is connected to anew");
+        self.line = line;
+        self.asked_at = None;
+        true
     }
 
     /// The same, and waits for it.
@@ -160,16 +194,16 @@ impl Relay {
 
     /// It is found at this path from now on, by whoever comes after us.
     pub(super) fn install(&mut self, path: &Path) -> io::Result<()> {
-        if let Some(own) = &mut self.socket {
-            std::fs::rename(&own, path)?;
-            path.clone_into(own);
+        if self.ends_with_us {
+            std::fs::rename(&self.socket, path)?;
+            path.clone_into(&mut self.socket);
         }
         Ok(())
     }
 
     /// It is to live on without us.
     pub(super) fn keep(&mut self) {
-        self.socket = None;
+        self.ends_with_us = false;
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -188,8 +222,8 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        if let Some(own) = &self.socket {
-            let _ = std::fs::remove_file(own);
+        if self.ends_with_us {
+            let _ = std::fs::remove_file(&self.socket);
             self.process.kill();
         }
     }

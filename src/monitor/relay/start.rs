@@ -89,7 +89,7 @@ impl Start<'_> {
         reap(child);
         let process = found.ok_or_else(|| lost(&io::ErrorKind::NotFound.into()))?;
         let line = Line::new(stream).map_err(|error| lost(&error))?;
-        let mut relay = Relay::new(line, process, Some(self.socket.clone()));
+        let mut relay = Relay::new(line, process, &self.socket, true);
         begun();
         relay.order(&Order::Begin(self.begin()));
         let offered = wait(&mut relay, self.allowed + BESIDE, stopped)?;

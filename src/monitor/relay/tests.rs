@@ -230,10 +230,34 @@ fn one_that_never_has_a_session_is_given_up() {
     let (ours, _theirs) = UnixStream::pair().unwrap();
     let us = Process::of(std::process::id()).unwrap();
     // Kept, or it would be killed in the end.
-    let mut relay = Relay::new(Line::new(ours).unwrap(), us, None);
+    let nowhere = Path::new("/nonexistent");
+    let mut relay = Relay::new(Line::new(ours).unwrap(), us, nowhere, false);
     let none = wait(&mut relay, Duration::from_millis(1), &|| false).unwrap_err();
     let failure = crate::monitor::machine::Failure::from(none);
     assert!(failure.stalled && failure.why.contains("no session"));
+}
+
+#[test]
+fn one_that_hangs_up_and_lives_is_connected_to_anew_and_not_killed() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("relay.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let child = Command::new("sleep").arg("60").spawn();
+    let mut child = child.unwrap();
+    let process = Process::of(child.id()).unwrap();
+    let line = Line::new(UnixStream::connect(&path).unwrap()).unwrap();
+    let mut relay = Relay::new(line, process, &path, false);
+    drop(listener.accept().unwrap());
+    assert_eq!(relay.hear(), Heard::Nothing);
+    let (mut anew, _) = listener.accept().unwrap();
+    anew.write_all(b"{\"version\":\"0.2\",\"pid\":7,\"unheard-of\":[]}\n")
+        .unwrap();
+    assert_eq!(relay.hear(), Heard::News);
+    assert_eq!(relay.report().map(|report| report.pid), Some(7));
+    drop(anew);
+    assert_eq!(relay.hear(), Heard::End, "twice is once too often");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]

@@ -14,8 +14,9 @@ use super::super::message::{Begin, MAX_LINE, Order, Report};
 use super::News;
 use super::report::Board;
 
-/// Monitors at a time: the one there is, and one that takes over.
-const READERS: usize = 4;
+/// Who may be connected at a time: the monitor there is, one that takes over, and
+/// whoever asks how it is.
+const READERS: usize = 16;
 
 /// How often figures are told.
 const FIGURES: Duration = Duration::from_secs(1);
@@ -177,10 +178,8 @@ impl Reader {
                     Ok(order) => {
                         let _ = news.send(News::Order(order));
                     }
-                    Err(error) => {
-                        tracing::warn!("an order that is none: {error}");
-                        return false;
-                    }
+                    // Of a monitor that knows more: it sees that nothing comes of it.
+                    Err(error) => tracing::warn!("an order that is none here: {error}"),
                 }
             }
             if u64::try_from(self.line.len()).unwrap_or(u64::MAX) > MAX_LINE {
