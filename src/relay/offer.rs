@@ -57,13 +57,12 @@ pub enum Unfit {
     Many(usize),
 }
 
-/// What must not go away once the kernel knows of it.
-const PROMISES: [TransmissionFlags; 5] = [
+/// What must not go away once the kernel knows of it. (It never asks for FAST_ZERO.)
+const PROMISES: [TransmissionFlags; 4] = [
     TransmissionFlags::SEND_FLUSH,
     TransmissionFlags::SEND_FUA,
     TransmissionFlags::SEND_TRIM,
     TransmissionFlags::SEND_WRITE_ZEROES,
-    TransmissionFlags::SEND_FAST_ZERO,
 ];
 
 impl Offer {
@@ -136,7 +135,7 @@ impl Offer {
         } = *request;
         let own = match command {
             Command::READ | Command::WRITE | Command::TRIM | Command::FLUSH => CommandFlags::NONE,
-            Command::WRITE_ZEROES => CommandFlags::NO_HOLE.with(CommandFlags::FAST_ZERO),
+            Command::WRITE_ZEROES => CommandFlags::NO_HOLE,
             _ => return Err(ErrorCode::EINVAL),
         };
         let known = own.with(CommandFlags::FUA);

@@ -101,9 +101,14 @@ impl<O> Outstanding<O> {
         }
     }
 
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
     /// How many more can be sent.
     pub(super) fn room(&self) -> usize {
-        self.limit - self.slots.len() + self.free.len()
+        self.limit - self.len()
     }
 
     /// Takes in a request: what to send, with its cookie. `None` where there is no

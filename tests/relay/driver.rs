@@ -114,6 +114,11 @@ impl Driver {
         let _ = self.socket.lock().unwrap().shutdown(Shutdown::Both);
     }
 
+    /// Takes no more answers.
+    pub fn go_deaf(&self) {
+        let _ = self.socket.lock().unwrap().shutdown(Shutdown::Read);
+    }
+
     /// The relay closed its end.
     pub fn is_over(&self) -> bool {
         self.table.lock().unwrap().over

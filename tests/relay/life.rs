@@ -6,8 +6,8 @@ use std::time::Duration;
 use nbdctl::relay::message::{Order, Patience, Standing};
 
 use crate::begin;
-use crate::driver::WRITE;
-use crate::liar::{self, Config, Export};
+use crate::driver::{READ, WRITE};
+use crate::liar::{self, Config, Export, PowerLoss};
 use crate::rig::Relay;
 
 const SIZE: u64 = 64 << 20;
@@ -89,6 +89,82 @@ fn a_drain_leaves_nothing_unanswered() {
 }
 
 #[test]
+fn a_drain_is_called_off_when_the_server_goes_away() {
+    let server = server();
+    let mut relay = Relay::start(begin(&server));
+    relay.driver.write(0, &[1; 4096]).unwrap();
+    // It cannot flush, and so does not end.
+    server.pause();
+    relay.monitor().say(&Order::Drain {});
+    thread::sleep(Duration::from_millis(100));
+    let waits = relay.driver.ask(READ, 0, 0, 4096, &[]);
+    server.lose_power(PowerLoss::All);
+    relay
+        .monitor()
+        .until("away", |report| report.standing == Standing::Reconnecting);
+    server.resume();
+    server.start();
+    assert_eq!(
+        waits.answer(),
+        Ok(vec![1; 4096]),
+        "what was forgotten is back"
+    );
+    relay.driver.write(4096, &[2; 4096]).unwrap();
+    relay.monitor().say(&Order::Drain {});
+    assert_eq!(relay.ended().code(), Some(0));
+    assert!(server.peek_durable("disk", 0, 8192)[..4097] == [&[1; 4096][..], &[2]].concat());
+    assert_eq!(server.complaints(), [] as [String; 0]);
+}
+
+#[test]
+fn a_relay_that_cannot_answer_has_the_kernel_ask_another() {
+    let server = server();
+    let mut relay = Relay::start(begin(&server));
+    relay.driver.write(0, &[1; 4096]).unwrap();
+    relay.driver.go_deaf();
+    let _unheard = relay.driver.ask(READ, 0, 0, 4096, &[]);
+    assert_eq!(relay.ended().code(), Some(0));
+    assert!(relay.driver.is_over());
+    assert!(server.peek_durable("disk", 0, 4096) == [1; 4096]);
+}
+
+#[test]
+fn an_order_that_is_unknown_is_passed_over() {
+    let server = server();
+    let mut relay = Relay::start(begin(&server));
+    let before = relay.monitor().now().pid;
+    relay
+        .monitor()
+        .say_line("{\"of-another-version\":{\"x\":1}}");
+    relay.monitor().say(&Order::Tell {});
+    assert_eq!(relay.monitor().now().pid, before);
+}
+
+#[test]
+fn patience_ends_though_the_log_is_full() {
+    let server = server();
+    let mut orders = begin(&server);
+    orders.log_bytes = 64 << 10;
+    orders.patience.dead_timeout_ms = Some(500);
+    let mut relay = Relay::start(orders);
+    relay.driver.write(0, &[1; 32 << 10]).unwrap();
+    server.stop();
+    // No room for the first; the other is behind it.
+    let write = relay.driver.ask(WRITE, 0, 65_536, 40 << 10, &[2; 40 << 10]);
+    let read = relay.driver.ask(READ, 0, 0, 512, &[]);
+    assert_eq!(write.answer(), Err(5));
+    assert_eq!(read.answer(), Err(5));
+    relay
+        .monitor()
+        .until("dead", |report| report.standing == Standing::Dead);
+    server.start();
+    relay
+        .monitor()
+        .until("connected", |report| report.standing == Standing::Connected);
+    assert_eq!(relay.driver.read(0, 512).unwrap(), [1; 512]);
+}
+
+#[test]
 fn io_goes_on_without_a_monitor_and_a_successor_is_told() {
     let server = server();
     let mut relay = Relay::start(begin(&server));
@@ -101,6 +177,8 @@ fn io_goes_on_without_a_monitor_and_a_successor_is_told() {
         report.standing == Standing::Connected && report.reconnects == 1
     });
     assert_eq!(report.outages, 1);
+    let why = report.last_error.unwrap();
+    assert!(why.contains("hung up") || why.contains("broke"), "{why}");
     assert!(report.last_outage_ms.is_some());
     assert_eq!(report.pid, relay.child.id());
 }

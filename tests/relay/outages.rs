@@ -1,6 +1,6 @@
 //! Servers that die, forget and come back, under verified load.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nbdctl::relay::message::Standing;
 
@@ -74,9 +74,10 @@ fn several_connections_die_one_by_one_and_together() {
     let mut orders = begin(&server);
     orders.connections = 3;
     let mut relay = Relay::start(orders);
-    relay
+    let three = relay
         .monitor()
         .until("three", |report| report.connections.len() == 3);
+    assert_eq!(three.reconnects, 0, "{three:?}");
     let load = Load::run(&relay.driver, 12, 3);
     for _ in 0..times() / 4 {
         load.wait_for(40);
@@ -124,6 +125,60 @@ fn what_is_said_again_comes_before_what_is_new() {
         let reads = seen.iter().position(|(command, _)| *command == 0);
         assert!(place < reads, "round {round}: {seen:?}");
         relay.driver.flush().unwrap();
+    }
+}
+
+#[test]
+fn a_server_that_owes_a_flush_of_the_relays_own_is_cut_as_well() {
+    let server = server(Style::Extended);
+    let mut orders = begin(&server);
+    orders.silence_timeout_ms = 1000;
+    orders.log_bytes = 64 << 10;
+    let mut relay = Relay::start(orders);
+    // It learns that the server greets others.
+    std::thread::sleep(Duration::from_secs(8));
+    relay.driver.write(0, &[1; 32 << 10]).unwrap();
+    server.pause();
+    // It finds no room: what was answered is to be flushed first.
+    let waits = relay.driver.ask(WRITE, 0, 65_536, 40 << 10, &[2; 40 << 10]);
+    relay.monitor().until("cut", |report| {
+        report.standing == Standing::Reconnecting && report.figures.in_flight == 0
+    });
+    server.resume();
+    assert_eq!(waits.answer(), Ok(Vec::new()));
+    assert!(server.peek("disk", 0, 512) == [1; 512]);
+}
+
+#[test]
+fn patience_ends_while_a_server_greets_and_is_of_no_use() {
+    let server = server(Style::Extended);
+    let mut orders = begin(&server);
+    orders.patience.dead_timeout_ms = Some(2500);
+    let mut relay = Relay::start(orders);
+    relay.driver.write(0, &[1; 4096]).unwrap();
+    server.lose_power(PowerLoss::All);
+    server.tell(liar::Lie::Fail {
+        command: WRITE,
+        error: 28,
+    });
+    server.start();
+    let waits = relay.driver.ask(READ, 0, 0, 4096, &[]);
+    let answer = waits.is_answered_within(Duration::from_secs(10));
+    assert_eq!(answer, Some(Err(5)));
+    relay.monitor().until("why", |report| {
+        let why = report.last_error.as_deref().unwrap_or_default();
+        why.contains("refuses to take 4096 bytes")
+    });
+    // What was answered is not given up.
+    server.tell(None);
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        match relay.driver.read(0, 4096) {
+            Ok(data) => break assert_eq!(data, [1; 4096]),
+            Err(error) => assert_eq!(error, 5),
+        }
+        assert!(Instant::now() < until, "it is not taken back");
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

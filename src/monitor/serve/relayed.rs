@@ -233,6 +233,10 @@ impl Serving<'_> {
     /// server is there to take what it holds.
     fn replace_old_relay(&mut self, standing: Told) {
         let well = standing == Told::Connected;
+        if matches!(standing, Told::Reconnecting | Told::Dead) {
+            // It goes on without its server, and is told again when that is back.
+            self.relayed.draining = None;
+        }
         if self.relayed.draining.is_some() || !well || self.detaching.is_some() {
             return;
         }

@@ -107,10 +107,14 @@ impl Engine {
             return;
         }
         match (owner, outcome) {
-            (Owner::Asked(index), Outcome::Good) => self.asked_is_good(index),
+            (Owner::Asked(index), Outcome::Good) => {
+                self.served = self.served.wrapping_add(1);
+                self.asked_is_good(index);
+            }
             (Owner::Asked(index), Outcome::Failed(code)) => self.fail_asked(index, code),
             (Owner::Piece(index), outcome) => self.piece_is_answered(session, index, outcome),
             (Owner::Flush(asked, mark, number), Outcome::Good) => {
+                self.served = self.served.wrapping_add(1);
                 self.sessions.proved(number);
                 while let Some(buffer) = self.log.flushed(mark) {
                     self.actions.push_back(Action::Release(buffer));
@@ -165,6 +169,7 @@ impl Engine {
         }
         self.plan.done(index);
         if self.plan.is_done() {
+            self.served = self.served.wrapping_add(1);
             self.log.restored();
         }
     }
@@ -183,7 +188,9 @@ impl Engine {
             return;
         }
         self.own_flush = self.own_flush.filter(|own| *own != number);
-        if code.is_error() {
+        // Where nothing is owed, it was a newcomer's proof: that the server is there, and
+        // it is.
+        if code.is_error() && !self.log.is_empty() {
             self.close(session, Reason::Flush(code));
         }
     }

@@ -58,6 +58,12 @@ pub struct Figures {
     pub asked: usize,
     /// Those of them that wait to be sent.
     pub held: usize,
+    /// Requests to servers without an answer, those of the replay and FLUSHes of our
+    /// own included.
+    pub outstanding: usize,
+    /// How often servers were of use: requests that were answered as they should be,
+    /// and replays that came to their end. It wraps.
+    pub served: u64,
     /// Changes in the log.
     pub logged: usize,
     /// Bytes of data that the log holds.
@@ -94,6 +100,7 @@ pub struct Engine {
     /// Changes that a session took along, until they are answered.
     lost: Vec<usize>,
     flushes: u64,
+    served: u64,
     /// The latest FLUSH of our own, while it is under way.
     own_flush: Option<u64>,
     /// The kernel waits for room in the log.
@@ -122,6 +129,7 @@ impl Engine {
             held: VecDeque::with_capacity(depth),
             lost: Vec::with_capacity(depth),
             flushes: 0,
+            served: 0,
             own_flush: None,
             pressed: false,
             closing: false,
@@ -135,7 +143,9 @@ impl Engine {
     /// Where not, take no other request first, and ask again after each event;
     /// room is being made.
     pub fn has_room(&mut self, request: &Request) -> bool {
-        if !changes(request.command) {
+        // After the patience a change is refused, and so needs no room in the log, which
+        // nothing empties then.
+        if self.gave_up || !changes(request.command) {
             return self.asked.has_room();
         }
         let room = self.log.has_room(request.payload_len());
@@ -215,6 +225,19 @@ impl Engine {
         self.advance();
     }
 
+    /// More requests will come after all: [`Self::wind_down`] is called off, where
+    /// [`Action::Finish`] was not said yet; whether that is so.
+    pub fn go_on(&mut self) -> bool {
+        self.closing &= self.finished;
+        !self.finished
+    }
+
+    /// Whether a device made as this one may be served over several connections.
+    #[must_use]
+    pub fn may_share(&self) -> bool {
+        self.device.has(TransmissionFlags::CAN_MULTI_CONN)
+    }
+
     /// The patience is over: what waits fails, and so does what comes, until a
     /// session is there. What was answered stays in the log. Does nothing while
     /// there is a session.
@@ -242,6 +265,8 @@ impl Engine {
         Figures {
             asked: self.asked.len(),
             held: self.held.len(),
+            outstanding: self.outstanding.len(),
+            served: self.served,
             logged: self.log.entries().len(),
             logged_bytes: self.log.bytes(),
             replaying: !self.plan.is_done(),

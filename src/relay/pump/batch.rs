@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::sync::{Arc, PoisonError};
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, sendmsg};
+use nix::sys::socket::{MsgFlags, Shutdown, sendmsg, shutdown};
 
 use super::super::BufferId;
 use super::super::action::{Action, Reason};
@@ -29,7 +29,7 @@ struct Reply {
 pub(super) struct Batch {
     sends: Vec<(Arc<Link>, Item)>,
     replies: Vec<Reply>,
-    closes: Vec<(Arc<Link>, Reason)>,
+    closes: Vec<Arc<Link>>,
     finish: bool,
 }
 
@@ -42,8 +42,9 @@ impl Batch {
         }
     }
 
-    /// Takes what the engine wants. Call it before the lock is let go, so that what
-    /// goes to one server goes in the order that was meant.
+    /// Takes what the engine wants. Call it before the lock is let go: what one thread
+    /// takes, it does in the order that was meant. (Between threads there is none, and
+    /// the engine needs none: what must wait for an answer is not wanted before that.)
     pub(super) fn collect(&mut self, core: &mut Core, pump: &Pump) {
         while let Some(action) = core.engine.poll_action() {
             match action {
@@ -78,8 +79,13 @@ impl Batch {
                 }),
                 Action::Release(buffer) => pump.buffers.release(buffer),
                 Action::Close { session, reason } => {
-                    self.closes
-                        .extend(core.link(session).map(|link| (Arc::clone(link), reason)));
+                    let Some(link) = core.link(session) else {
+                        continue;
+                    };
+                    // A server that goes down has a successor when it is gone. Any other
+                    // lives, and may still be at what it had: as after silence.
+                    link.condemn(&reason.to_string(), reason != Reason::Shutdown);
+                    self.closes.push(Arc::clone(link));
                 }
                 Action::Trouble {
                     session,
@@ -106,8 +112,12 @@ impl Batch {
     pub(super) fn carry(&mut self, pump: &Pump) {
         self.send(pump);
         self.answer(pump);
-        for (link, reason) in self.closes.drain(..) {
-            link.hang_up(&reason.to_string());
+        for link in self.closes.drain(..) {
+            if link.was_cut() {
+                link.cut("", pump.wires.reset);
+            } else {
+                link.hang_up("");
+            }
         }
         if std::mem::take(&mut self.finish) {
             pump.news(News::Finished);
@@ -139,7 +149,11 @@ impl Batch {
         let _turn = turn.unwrap_or_else(PoisonError::into_inner);
         for replies in self.replies.chunks(TOGETHER) {
             if let Err(errno) = send_all(replies, pump) {
+                // What is not answered now never is, and half an answer is worse: only a
+                // new pair has the kernel ask again.
                 tracing::debug!("the kernel takes no answer: {}", errno.desc());
+                let _ = shutdown(pump.kernel.as_raw_fd(), Shutdown::Both);
+                break;
             }
         }
         for reply in self.replies.drain(..) {

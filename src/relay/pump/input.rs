@@ -5,6 +5,7 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv};
 
 /// Some messages' worth; of long data so much is copied once more.
@@ -73,6 +74,16 @@ pub(super) fn fill(socket: BorrowedFd<'_>, mut place: &mut [u8]) -> Result<bool,
         place = place.get_mut(count..).unwrap_or_default();
     }
     Ok(true)
+}
+
+/// Whether the other end is closed, whatever is still to be read.
+pub(super) fn has_hung_up(socket: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(socket, PollFlags::empty())];
+    let hung = |fd: &PollFd<'_>| {
+        let gone = PollFlags::POLLHUP | PollFlags::POLLERR;
+        fd.revents().is_some_and(|found| found.intersects(gone))
+    };
+    poll(&mut fds, PollTimeout::ZERO).is_ok() && fds.iter().any(hung)
 }
 
 fn receive(socket: BorrowedFd<'_>, place: &mut [u8], flags: MsgFlags) -> Result<usize, Errno> {

@@ -3,7 +3,7 @@
 
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::super::BufferId;
@@ -40,13 +40,11 @@ enum End {
     Disconnected,
     /// It hung up.
     HungUp,
-    /// A drain: what comes is for a successor.
-    Draining,
     /// It sends what is no request.
     Nonsense(String),
 }
 
-impl Intake<'_> {
+impl<'a> Intake<'a> {
     fn read(&mut self) -> Option<String> {
         let end = loop {
             if let Err(end) = self.next() {
@@ -55,7 +53,6 @@ impl Intake<'_> {
         };
         self.batch.carry(self.pump);
         match end {
-            End::Draining => return None,
             End::Disconnected | End::HungUp => {}
             End::Nonsense(ref why) => tracing::error!("what the kernel sends: {why}"),
         }
@@ -94,13 +91,28 @@ impl Intake<'_> {
             }
         };
         let pump = self.pump;
-        let mut core = pump.core();
-        if pump.draining.load(Ordering::Acquire) {
-            return Err(End::Draining);
-        }
+        let mut core = self.while_taken();
         core.engine.kernel_request(request, buffer);
         self.batch.collect(&mut core, pump);
         Ok(())
+    }
+
+    /// The lock, when requests are taken. In a drain they are not: what comes then is
+    /// for a successor, or for later where the drain is called off.
+    fn while_taken(&mut self) -> MutexGuard<'a, Core> {
+        let pump = self.pump;
+        let mut core = pump.core();
+        while pump.draining.load(Ordering::Acquire) {
+            if !self.batch.is_empty() {
+                drop(core);
+                self.batch.carry(pump);
+                core = pump.core();
+                continue;
+            }
+            let waited = pump.room.wait(core);
+            core = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        core
     }
 
     fn header(&mut self) -> Result<Request, End> {
@@ -122,10 +134,7 @@ impl Intake<'_> {
     fn wait_for_room(&mut self, request: &Request) -> Result<(), End> {
         let pump = self.pump;
         loop {
-            let mut core = pump.core();
-            if pump.draining.load(Ordering::Acquire) {
-                return Err(End::Draining);
-            }
+            let mut core = self.while_taken();
             if has_room(&mut core, pump, request) {
                 return Ok(());
             }
@@ -143,6 +152,10 @@ impl Intake<'_> {
                 drop(waited.unwrap_or_else(PoisonError::into_inner));
             }
             pump.intake_waits.store(false, Ordering::SeqCst);
+            // Nothing is read from it meanwhile that would say so.
+            if input::has_hung_up(pump.kernel.as_fd()) {
+                return Err(End::HungUp);
+            }
         }
     }
 

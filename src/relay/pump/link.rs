@@ -23,6 +23,10 @@ use crate::proto::transmission::{Command, CommandFlags, HeaderBytes, Request};
 /// Messages in one call.
 const TOGETHER: usize = 16;
 
+/// Messages that wait for the socket: a few times what the engine has under way. Where
+/// there are more, replies to what was not sent have made room for others.
+const MOST: usize = 1024;
+
 /// A request to be sent.
 #[derive(Debug)]
 pub(super) struct Item {
@@ -52,7 +56,7 @@ pub(super) struct Link {
     wake: Condvar,
     bytes_sent: AtomicU64,
     bytes_received: AtomicU64,
-    /// It was cut, as its server was silent.
+    /// It was left though its server may live.
     cut: AtomicBool,
     /// Why it is to end, where that was decided here.
     reason: Mutex<Option<String>>,
@@ -84,6 +88,9 @@ impl Link {
     pub(super) fn send(&self, items: &mut impl Iterator<Item = Item>, buffers: &Buffers) {
         let mut out = self.lock();
         out.queue.extend(items);
+        if out.queue.len() > MOST {
+            self.hang_up("it answers what it has not read");
+        }
         if !out.full {
             self.advance(&mut out, buffers);
         }
@@ -205,20 +212,23 @@ impl Link {
         let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Write);
     }
 
-    /// Ends the connection; whoever reads from it sees that.
-    pub(super) fn hang_up(&self, why: &str) {
+    /// Notes that it is to end, and why; the first word counts. `cut`: its server may
+    /// still be at what it had.
+    pub(super) fn condemn(&self, why: &str, cut: bool) {
+        self.cut.fetch_or(cut, Ordering::AcqRel);
         let mut reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
         reason.get_or_insert_with(|| why.to_owned());
+    }
+
+    /// Ends the connection; whoever reads from it sees that.
+    pub(super) fn hang_up(&self, why: &str) {
+        self.condemn(why, false);
         let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
     }
 
-    /// Notes that the server was silent: `reset` ends the connection so that the
-    /// server drops what it has not read.
+    /// The same where its server may live: `reset` has it drop what it has not read.
     pub(super) fn cut(&self, why: &str, reset: impl Fn(BorrowedFd<'_>)) {
-        self.cut.store(true, Ordering::Release);
-        let mut reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
-        reason.get_or_insert_with(|| why.to_owned());
-        drop(reason);
+        self.condemn(why, true);
         reset(self.socket.as_fd());
     }
 

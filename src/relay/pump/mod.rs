@@ -191,8 +191,24 @@ impl Pump {
         });
     }
 
+    /// Whether a connection was left whose end was not told yet.
+    fn has_cut_links(&self) -> bool {
+        self.core().links.iter().any(|link| link.was_cut())
+    }
+
+    /// Requests are taken again, where it has not ended yet.
+    fn go_on(&self) {
+        self.with_engine(|engine| {
+            if engine.go_on() {
+                self.draining.store(false, Ordering::Release);
+                self.room.notify_all();
+            }
+        });
+    }
+
     /// A link has ended, and its reader touches no buffer any more.
     fn lost(&self, link: &Arc<Link>, why: &str) {
+        let why = link.reason().unwrap_or_else(|| why.to_owned());
         link.die(&self.buffers);
         let cut = link.was_cut();
         if cut {
@@ -215,7 +231,7 @@ impl Pump {
         batch.carry(self);
         self.news(News::Lost {
             peer: link.peer.clone(),
-            why: link.reason().unwrap_or_else(|| why.to_owned()),
+            why,
             cut,
         });
     }

@@ -45,6 +45,11 @@ pub(super) struct Redial {
     /// Since when one is missing, and since when all are.
     broken_since: Option<Instant>,
     out_since: Option<Instant>,
+    /// The outage that the newest session ended, until that was of use: since when it
+    /// is, and what servers had done for us by then.
+    ended: Option<(Instant, u64)>,
+    /// Connections that were lost and not replaced.
+    lost: usize,
     gave_up: bool,
     dialling: bool,
     next: Instant,
@@ -54,8 +59,10 @@ pub(super) struct Redial {
     /// Until then a session waits for that.
     held: Option<(Session, Instant)>,
     linked_at: Instant,
-    /// The kernel is gone, or a drain was asked for.
+    /// Since when the kernel is gone.
     ending: Option<Instant>,
+    /// What is there is to be answered and flushed, as another takes our place then.
+    draining: bool,
     /// What the end is an error for.
     trouble: Option<String>,
 }
@@ -85,6 +92,8 @@ impl Redial {
             settle_time: Duration::from_millis(begin.settle_time_ms),
             broken_since: None,
             out_since: None,
+            ended: None,
+            lost: 0,
             gave_up: false,
             dialling: false,
             next: now,
@@ -93,6 +102,7 @@ impl Redial {
             held: None,
             linked_at: now,
             ending: None,
+            draining: false,
             trouble: None,
         }
     }
@@ -104,7 +114,7 @@ impl Redial {
     /// Its export does not fit; it is closed.
     pub(super) fn admit(&mut self, session: Session) -> Result<(), String> {
         let offers = offered(&session);
-        let several = session.export().can_multi_conn();
+        let several = session.export().can_multi_conn() && self.pump.core().engine.may_share();
         let (peer, local) = (session.peer().to_owned(), session.local_address());
         self.watch.prepare(&session);
         self.pump
@@ -115,13 +125,16 @@ impl Redial {
         self.linked_at = now;
         self.handshake = HANDSHAKE;
         self.watch.linked(&peer, local, self.links());
+        let served = self.pump.core().engine.figures().served;
+        self.ended = self.out_since.map(|since| (since, served));
         let lasted = self.out_since.take().map(|since| now - since);
-        let was_broken = self.broken_since.is_some();
+        let replaces = self.lost > 0;
+        self.lost = self.lost.saturating_sub(1);
         self.gave_up = false;
         self.settles = false;
         self.board.change(|report| {
             report.offered = Some(offers);
-            if was_broken {
+            if replaces {
                 report.reconnects += 1;
             }
             if let Some(lasted) = lasted {
@@ -168,7 +181,7 @@ impl Redial {
             News::Dialled(result) => {
                 self.dialling = false;
                 match *result {
-                    Ok(session) if self.settles => {
+                    Ok(session) if self.settles || self.pump.has_cut_links() => {
                         self.held = Some((session, now + self.settle_time));
                     }
                     Ok(session) => self.try_admit(session, now),
@@ -208,7 +221,7 @@ impl Redial {
                 self.stand(now);
             }
             Order::Drain {} => {
-                self.ending.get_or_insert(now);
+                self.draining = true;
                 self.pump.drain();
             }
             // The first two came before, and the last is the control's.
@@ -251,13 +264,32 @@ impl Redial {
         };
         self.next = now + pause;
         self.watch.lost();
+        self.lost += 1;
         self.broken_since.get_or_insert(now);
         if self.links() == 0 && self.out_since.is_none() {
-            self.out_since = Some(now);
-            self.board.change(|report| report.outages += 1);
+            self.begin_outage(now);
         }
         self.say(format!("{peer}: {why}"));
         self.stand(now);
+    }
+
+    fn begin_outage(&mut self, now: Instant) {
+        let served = self.pump.core().engine.figures().served;
+        // A server that came, and went without a thing done, ended nothing.
+        match self.ended.take().filter(|(_, before)| *before == served) {
+            Some((since, _)) => self.out_since = Some(since),
+            None => {
+                self.out_since = Some(now);
+                self.board.change(|report| report.outages += 1);
+            }
+        }
+        if self.draining && self.ending.is_none() {
+            // Whoever waits for our end would wait for the server, and the kernel with
+            // him, beyond its patience.
+            tracing::info!("its server went away while it was to end: it goes on");
+            self.draining = false;
+            self.pump.go_on();
+        }
     }
 
     /// The last error, told once.

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use nix::errno::Errno;
+
 use super::super::action::{Place, Step};
 use super::batch::Batch;
 use super::input::{self, Input};
@@ -19,8 +21,16 @@ pub(super) fn run(pump: &Arc<Pump>, link: &Arc<Link>) {
         batch: Batch::new(),
         prefix: Box::new([0; MAX_PREFIX]),
     };
-    let why = reader.read();
+    let ended = reader.read();
     reader.batch.carry(pump);
+    let why = match ended {
+        Ended::Gone(why) => why,
+        Ended::Left(why) => {
+            link.cut(&why, pump.wires.reset);
+            why
+        }
+        Ended::Over => "it is of no use any more".to_owned(),
+    };
     pump.lost(link, &why);
 }
 
@@ -33,7 +43,26 @@ struct Reader<'a> {
 }
 
 /// Why no more is read.
-type Ended = String;
+enum Ended {
+    /// The server, or its machine, ended the connection: it is at nothing any more.
+    Gone(String),
+    /// It did not, and may still be at what it had.
+    Left(String),
+    /// The engine wants no more of it, and has said why.
+    Over,
+}
+
+/// What the system says of a connection that broke.
+fn broke(errno: Errno) -> Ended {
+    let why = format!("the connection broke: {}", errno.desc());
+    match errno {
+        // Nobody answered.
+        Errno::ETIMEDOUT | Errno::EHOSTUNREACH | Errno::EHOSTDOWN | Errno::ENETUNREACH => {
+            Ended::Left(why)
+        }
+        _ => Ended::Gone(why),
+    }
+}
 
 impl Reader<'_> {
     fn read(&mut self) -> Ended {
@@ -50,7 +79,7 @@ impl Reader<'_> {
         loop {
             step = match step {
                 Step::Header => return Ok(()),
-                Step::Over => return Err("it is of no use any more".to_owned()),
+                Step::Over => return Err(Ended::Over),
                 Step::Prefix(chunk) => {
                     let length = chunk.prefix_len();
                     self.need(length)?;
@@ -88,7 +117,7 @@ impl Reader<'_> {
 
     fn header(&mut self) -> Result<ReplyHeader, Ended> {
         loop {
-            let fault = |fault| format!("the server breaks the protocol: {fault}");
+            let fault = |fault| Ended::Left(format!("the server breaks the protocol: {fault}"));
             let arrived = self.input.bytes();
             let length = header_len(self.link.style, arrived).map_err(fault)?;
             if let Some(header) = arrived.get(..length) {
@@ -112,19 +141,19 @@ impl Reader<'_> {
         // Nothing that is decided waits for the server.
         self.batch.carry(self.pump);
         match self.input.fill(self.link.socket()) {
-            Ok(0) => Err("the server hung up".to_owned()),
+            Ok(0) => Err(Ended::Gone("the server hung up".to_owned())),
             Ok(count) => {
                 self.link.came(count);
                 Ok(())
             }
-            Err(errno) => Err(format!("the connection broke: {}", errno.desc())),
+            Err(errno) => Err(broke(errno)),
         }
     }
 
     fn data(&mut self, place: Place) -> Result<(), Ended> {
         // Read past it, the stream would be out of step.
         let Some(mut data) = self.pump.buffers.write(place.buffer) else {
-            return Err("a reply has no place".to_owned());
+            return Err(Ended::Left("a reply has no place".to_owned()));
         };
         let bytes = part(&mut data, place);
         let there = self.input.move_to(bytes);
@@ -139,8 +168,8 @@ impl Reader<'_> {
                 self.link.came(count);
                 Ok(())
             }
-            Ok(false) => Err("the server hung up within a reply".to_owned()),
-            Err(errno) => Err(format!("the connection broke: {}", errno.desc())),
+            Ok(false) => Err(Ended::Gone("the server hung up within a reply".to_owned())),
+            Err(errno) => Err(broke(errno)),
         }
     }
 }

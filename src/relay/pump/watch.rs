@@ -86,8 +86,10 @@ impl Watch {
         }
         self.next = now + self.silence.interval();
         let core = self.pump.core();
-        let (links, asked) = (core.links.clone(), core.engine.figures().asked);
+        let (links, figures) = (core.links.clone(), core.engine.figures());
         drop(core);
+        // A FLUSH of our own is owed as well, and the kernel may wait for it.
+        let owed = figures.asked.max(figures.outstanding);
         let facts = |link: &super::Link| {
             let facts = (self.pump.wires.facts)(link.socket())?;
             Some(Acks {
@@ -96,7 +98,7 @@ impl Watch {
             })
         };
         let sample: Sample<SessionId> = Sample {
-            in_flight: u64::try_from(asked).unwrap_or(u64::MAX),
+            in_flight: u64::try_from(owed).unwrap_or(u64::MAX),
             progress: links
                 .iter()
                 .map(|link| link.bytes().1)

@@ -147,6 +147,45 @@ fn when_the_patience_is_over_all_fails_until_a_server_is_there() {
 }
 
 #[test]
+fn when_the_patience_is_over_a_full_log_holds_nothing_up() {
+    let mut bench = Bench::new();
+    let first = bench.up();
+    for offset in 0..4 {
+        bench.written(offset * 8, NONE);
+    }
+    bench.engine.session_down(first);
+    let long = request(Command::WRITE, NONE, 256, 40);
+    assert!(!bench.engine.has_room(&long), "32 of 64 bytes are lost");
+    bench.engine.give_up();
+    bench.actions();
+    let refused = bench.ask(Command::WRITE, NONE, 256, 40);
+    let failed = failure(refused, ErrorCode::EIO);
+    assert_eq!(bench.actions()[0], failed);
+    bench.up();
+    assert_eq!(bench.sent().len(), 4, "what was answered is kept");
+    assert!(!bench.engine.has_room(&long));
+}
+
+#[test]
+fn a_drain_that_is_called_off_is_none() {
+    let mut bench = Bench::new();
+    let first = bench.up();
+    bench.written(0, NONE);
+    bench.engine.wind_down();
+    assert_eq!(bench.one().1.command, Command::FLUSH);
+    bench.engine.session_down(first);
+    assert!(bench.engine.go_on());
+    bench.up();
+    let again = bench.one();
+    assert_eq!(bench.good(again), [], "no flush, and no end");
+    bench.engine.wind_down();
+    let flush = bench.one();
+    let actions = bench.good(flush);
+    assert!(actions.contains(&Action::Finish), "{actions:?}");
+    assert!(!bench.engine.go_on(), "it has ended");
+}
+
+#[test]
 fn the_end_comes_when_all_is_answered_and_durable() {
     let mut bench = Bench::new();
     bench.up();
