@@ -114,7 +114,11 @@ impl Redial {
     /// Its export does not fit; it is closed.
     pub(super) fn admit(&mut self, session: Session) -> Result<(), String> {
         let offers = offered(&session);
-        let several = session.export().can_multi_conn() && self.pump.core().engine.may_share();
+        let (shares, served) = {
+            let core = self.pump.core();
+            (core.engine.may_share(), core.engine.figures().served)
+        };
+        let several = session.export().can_multi_conn() && shares;
         let (peer, local) = (session.peer().to_owned(), session.local_address());
         self.watch.prepare(&session);
         self.pump
@@ -125,7 +129,6 @@ impl Redial {
         self.linked_at = now;
         self.handshake = HANDSHAKE;
         self.watch.linked(&peer, local, self.links());
-        let served = self.pump.core().engine.figures().served;
         self.ended = self.out_since.map(|since| (since, served));
         let lasted = self.out_since.take().map(|since| now - since);
         let replaces = self.lost > 0;
