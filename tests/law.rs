@@ -55,6 +55,8 @@ const RESERVED: &[(&str, &[&str])] = &[
             "monitor",
             "config",
             "cli",
+            // Durations; the time itself is the pump's.
+            "relay/reconnect",
             "relay/pump",
         ],
     ),

@@ -3,7 +3,7 @@
 //!
 //! Law of all that is here but [`pump`], which carries it out: no I/O, no thread, no
 //! clock. Bytes of data are named by [`BufferId`]s and never seen. Only `proto` is
-//! used.
+//! used, and of `session` how attempts are spread.
 //!
 //! - `offer`: which requests the device takes, and which sessions can serve it
 //! - `translate`: requests in a session's style, and the judge of the replies
@@ -12,6 +12,7 @@
 //! - `sessions`: which connections are known to reach one server
 //! - `asked`: the kernel's requests without an answer
 //! - `engine`, `action`: all of it as one value; what comes in, what comes out
+//! - `reconnect`: when to dial, how long to be patient
 //! - [`pump`]: threads, sockets and memory; the process
 //! - [`message`]: what a monitor and its relay say to each other
 //!
@@ -39,6 +40,7 @@ pub mod message;
 mod offer;
 mod plan;
 pub mod pump;
+mod reconnect;
 mod sessions;
 #[cfg(test)]
 mod tests;
