@@ -83,6 +83,8 @@ struct Link {
     alive: bool,
     /// It cannot be seen how it is; the kernel's answer to a RECONFIGURE tells.
     unseen: bool,
+    /// It is to die, and has not yet.
+    cut: bool,
 }
 
 /// A session that waits to be handed over.
@@ -91,6 +93,18 @@ struct Waiting {
     attempt: AttemptId,
     place: PlaceId,
     offer: Offer,
+}
+
+/// How long a session waits before it is handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Settling {
+    /// Whatever died was closed by its server, which is at nothing that it had read.
+    Not,
+    /// A link was cut, and its server may still be at what it had read; no session
+    /// was greeted since.
+    Ungreeted,
+    /// The first session since was greeted then.
+    Since(Moment),
 }
 
 /// A command that the kernel works on.
@@ -114,14 +128,11 @@ pub(super) struct Machine {
     broken_since: Option<Moment>,
     /// Since when none is left.
     out_since: Option<Moment>,
-    /// A link was cut, and its server may still be at what it had read.
-    settles: bool,
+    settling: Settling,
     /// When the last link was made.
     linked_at: Option<Moment>,
     gave_up: bool,
     waiting: Option<Waiting>,
-    /// When this outage's first session was greeted, of those that live.
-    greeted_at: Option<Moment>,
     /// Sessions that are of no use any more.
     useless: Vec<AttemptId>,
     /// How often in a row the kernel held that no link is dead.
@@ -157,11 +168,10 @@ impl Machine {
             silence,
             broken_since: None,
             out_since: None,
-            settles: false,
+            settling: Settling::Not,
             linked_at: None,
             gave_up: false,
             waiting: None,
-            greeted_at: None,
             useless: Vec::new(),
             dropped: 0,
             busy: None,
@@ -180,6 +190,7 @@ impl Machine {
                 id,
                 alive: *seen != Seen::Dead,
                 unseen: *seen == Seen::Unknown,
+                cut: false,
             });
         }
         machine.noted_links(now);
@@ -191,8 +202,8 @@ impl Machine {
     pub(super) fn inherit(&mut self, now: Moment, inheritance: Inheritance) {
         self.history = inheritance.history;
         self.going_down = inheritance.going_down;
-        if self.broken_since.is_some() {
-            self.settles = inheritance.settles;
+        if self.broken_since.is_some() && inheritance.settles {
+            self.settling = Settling::Ungreeted;
         }
         if self.out_since.is_some() {
             // One that nobody saw begin.
@@ -228,7 +239,7 @@ impl Machine {
         Inheritance {
             history: self.history.clone(),
             gave_up: self.gave_up,
-            settles: self.settles,
+            settles: self.settling != Settling::Not,
             going_down: self.going_down,
             out_for: self.out_since.map(|since| now.saturating_sub(since)),
         }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::event::{Action, AttemptId, CutReason, Event, Failure, HandedOver, LinkId, Moment};
 use super::event::{Offer, Sample};
 use super::{
-    AFTER_DROPPED, AFTER_REFUSAL, BELIEVED, Busy, Link, Machine, RESOLVE_EVERY, SHORT_LIFE, Waiting,
+    AFTER_DROPPED, AFTER_REFUSAL, BELIEVED, Busy, Link, Machine, RESOLVE_EVERY, SHORT_LIFE,
+    Settling, Waiting,
 };
 use crate::session::Suspicion;
 
@@ -46,7 +47,7 @@ impl Machine {
             Event::GaveUp(result) => self.given_up(now, result),
             Event::Probed(found) => {
                 if self.silence.probed(now, found) {
-                    actions.extend(self.cut_all(CutReason::NoAnswers));
+                    actions.extend(self.cut_all(now, CutReason::NoAnswers));
                 }
             }
             Event::Resized(result) => self.resized(now, result),
@@ -56,7 +57,7 @@ impl Machine {
                 self.not_before = now;
                 self.next_resolve = now;
                 if cut {
-                    actions.extend(self.cut_all(CutReason::Asked));
+                    actions.extend(self.cut_all(now, CutReason::Asked));
                 }
             }
             Event::ShuttingDown => self.going_down = true,
@@ -104,12 +105,11 @@ impl Machine {
 
     /// When a session may be handed over.
     pub(super) fn ready(&self) -> Moment {
-        let settled = if self.settles {
-            self.greeted_at.unwrap_or_default() + self.policy.settle_time
-        } else {
-            Moment::ZERO
-        };
-        settled.max(self.not_before)
+        match self.settling {
+            Settling::Not => self.not_before,
+            Settling::Ungreeted => Moment::MAX,
+            Settling::Since(greeted) => self.not_before.max(greeted + self.policy.settle_time),
+        }
     }
 
     /// When I/O is to fail; `None` while it does already, or nothing is lost. A
@@ -154,7 +154,7 @@ impl Machine {
             }
             (false, Some(_)) => {
                 self.broken_since = None;
-                self.settles = false;
+                self.settling = Settling::Not;
                 self.forget_waiting();
                 self.places.forget();
             }
@@ -180,7 +180,9 @@ impl Machine {
         let Some(place) = place.filter(|_| self.wants_session()) else {
             return Some(Action::Drop(attempt));
         };
-        self.greeted_at.get_or_insert(now);
+        if self.settling == Settling::Ungreeted {
+            self.settling = Settling::Since(now);
+        }
         self.waiting = Some(Waiting {
             attempt,
             place,
@@ -195,7 +197,18 @@ impl Machine {
     fn forget_waiting(&mut self) {
         self.useless
             .extend(self.waiting.take().map(|waiting| waiting.attempt));
-        self.greeted_at = None;
+        if self.settling != Settling::Not {
+            self.settling = Settling::Ungreeted;
+        }
+    }
+
+    /// A server may still be at what it had read. What was greeted before, and what
+    /// is about to be, says nothing of that.
+    fn settle_anew(&mut self, now: Moment) {
+        self.settling = Settling::Ungreeted;
+        self.forget_waiting();
+        self.places.forget();
+        self.places.hurry(now);
     }
 
     fn failed(&mut self, attempt: AttemptId, failure: Failure) {
@@ -216,6 +229,7 @@ impl Machine {
                         id,
                         alive: true,
                         unseen: false,
+                        cut: false,
                     };
                 }
                 self.dropped = 0;
@@ -291,22 +305,13 @@ impl Machine {
 
     fn sampled(&mut self, now: Moment, sample: &Sample) -> Vec<Action> {
         self.next_sample = now + self.silence.interval();
-        let living: Vec<LinkId> = self
-            .links
-            .iter()
-            .filter(|link| link.alive)
-            .map(|link| link.id)
-            .collect();
+        let living = self.living();
         let suspicions = self.silence.sampled(now, sample, &living);
         let mut actions = Vec::new();
         for suspicion in suspicions {
             match suspicion {
                 Suspicion::Probe { allowed } => actions.push(Action::Probe { allowed }),
-                Suspicion::Cut(link, reason) => {
-                    self.settles = true;
-                    self.greeted_at = None;
-                    actions.push(Action::Cut(link, reason));
-                }
+                Suspicion::Cut(link, reason) => actions.extend(self.cut(now, &[link], reason)),
             }
         }
         let quiet = sample.in_flight == 0 && self.busy.is_none() && now >= self.not_before;
@@ -322,10 +327,33 @@ impl Machine {
         actions
     }
 
-    fn cut_all(&mut self, reason: CutReason) -> Vec<Action> {
-        self.settles = true;
-        self.greeted_at = None;
+    fn living(&self) -> Vec<LinkId> {
         let living = self.links.iter().filter(|link| link.alive);
-        living.map(|link| Action::Cut(link.id, reason)).collect()
+        living.map(|link| link.id).collect()
+    }
+
+    fn cut_all(&mut self, now: Moment, reason: CutReason) -> Vec<Action> {
+        let living = self.living();
+        self.cut(now, &living, reason)
+    }
+
+    /// Has links cut; again, where they live on.
+    fn cut(&mut self, now: Moment, links: &[LinkId], reason: CutReason) -> Vec<Action> {
+        let cut = self
+            .links
+            .iter_mut()
+            .filter(|link| links.contains(&link.id));
+        let mut anew = false;
+        for link in cut {
+            anew |= !link.cut;
+            link.cut = true;
+        }
+        if anew {
+            self.settle_anew(now);
+        }
+        links
+            .iter()
+            .map(|link| Action::Cut(*link, reason))
+            .collect()
     }
 }

@@ -3,6 +3,7 @@
 
 mod carried;
 mod outages;
+mod settling;
 mod silence;
 
 use std::collections::BTreeMap;
@@ -38,6 +39,8 @@ struct World {
     kernel: Vec<bool>,
     /// It does not come back from a command.
     kernel_hangs: bool,
+    /// A link lives on when it is cut.
+    cuts_nothing: bool,
     log: Vec<(Moment, Action)>,
     size: u64,
     greets_others: bool,
@@ -69,6 +72,7 @@ impl World {
             counter: 0,
             kernel: vec![true; connections],
             kernel_hangs: false,
+            cuts_nothing: false,
             log: Vec::new(),
             size: 1 << 20,
             greets_others: true,
@@ -129,6 +133,7 @@ impl World {
                 self.later(after, Event::Probed(found));
             }
             Action::Resize(size) => self.later(MS, Event::Resized(Ok(size))),
+            Action::Cut(..) if self.cuts_nothing => {}
             Action::Cut(link, _) => {
                 self.kernel.iter_mut().for_each(|alive| *alive = false);
                 self.later(Duration::ZERO, Event::Died(link));
@@ -195,6 +200,11 @@ impl World {
         for link in self.machine.links().collect::<Vec<_>>() {
             self.event(Event::Died(link));
         }
+    }
+
+    fn die_one(&mut self, link: LinkId, how: fn(LinkId) -> Event) {
+        self.kernel[usize::try_from(link.0).unwrap()] = false;
+        self.event(how(link));
     }
 
     fn count(&self, which: fn(&Action) -> bool) -> usize {

@@ -315,7 +315,7 @@ fn several_links_settle_together() {
         world.machine.handle(Moment::ZERO, Event::Died(link));
     }
     world.kernel = vec![false; 4];
-    world.machine.settles = true;
+    world.machine.settling = Settling::Ungreeted;
     world.event(Event::Retry { cut: false });
     world.run(6 * SECOND);
     assert!(world.is(Standing::Connected));
@@ -325,7 +325,7 @@ fn several_links_settle_together() {
 fn a_session_that_waits_is_dropped_when_the_outage_ends_without_it() {
     let mut world = World::new(policy(), 1);
     world.machine = Machine::new(policy(), &[Seen::Unknown], Moment::ZERO);
-    world.machine.settles = true;
+    world.machine.settling = Settling::Ungreeted;
     world.event(Event::Places(vec![PlaceId(0)]));
     world.kernel = vec![true];
     world.event(Event::DiedUnseen);
