@@ -52,6 +52,12 @@ impl FoundLink {
         }
     }
 
+    /// Whether it is closed by our side, and was not by the peer's.
+    #[must_use]
+    pub fn is_shut_by_us(&self) -> bool {
+        self.tcp && tcp_entry(self.inode).is_some_and(|entry| entry.shut_by_us)
+    }
+
     /// Cuts it, as far as this kernel can: a Unix socket by no means.
     ///
     /// # Errors

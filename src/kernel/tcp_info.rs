@@ -20,6 +20,14 @@ pub struct TcpFacts {
     pub bytes_received: Option<u64>,
     /// It is connected, and neither side has closed.
     pub established: bool,
+    /// Our side has closed it, and the peer had not.
+    pub shut_by_us: bool,
+}
+
+/// The states of `tcp_states.h` in which a connection is that our side closed first:
+/// FIN_WAIT1, FIN_WAIT2, CLOSING.
+pub(super) fn is_shut_by_us(state: u8) -> bool {
+    matches!(state, 4 | 5 | 11)
 }
 
 impl TcpFacts {
@@ -41,6 +49,7 @@ impl TcpFacts {
             bytes_sent: u64_at(120),
             bytes_received: u64_at(128),
             established: *info.first()? == ESTABLISHED,
+            shut_by_us: is_shut_by_us(*info.first()?),
         })
     }
 }
@@ -73,6 +82,7 @@ mod tests {
             bytes_sent: Some(1 << 40),
             bytes_received: Some(9),
             established: true,
+            shut_by_us: false,
         };
         assert_eq!(facts, expected);
     }
@@ -92,7 +102,9 @@ mod tests {
         for state in 2..13 {
             let mut closing = info();
             closing[0] = state;
-            assert!(!TcpFacts::parse(&closing).unwrap().established, "{state}");
+            let facts = TcpFacts::parse(&closing).unwrap();
+            assert!(!facts.established, "{state}");
+            assert_eq!(facts.shut_by_us, [4, 5, 11].contains(&state), "{state}");
         }
     }
 }

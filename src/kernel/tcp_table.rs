@@ -4,6 +4,8 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use super::tcp_info::is_shut_by_us;
+
 /// The inode of this process's network namespace; the tables are its own.
 #[must_use]
 pub fn network_namespace() -> Option<u64> {
@@ -17,6 +19,8 @@ pub fn network_namespace() -> Option<u64> {
 pub struct TcpEntry {
     /// It is connected, and neither side has closed.
     pub established: bool,
+    /// Our side has closed it, and the peer had not.
+    pub shut_by_us: bool,
     /// Bytes that the peer has not acknowledged, or that were not sent.
     pub unacknowledged: u64,
     pub(super) local: Address,
@@ -51,6 +55,7 @@ fn find(table: &str, inode: u64) -> Option<TcpEntry> {
         let (unacknowledged, _) = columns.get(4)?.split_once(':')?;
         Some(TcpEntry {
             established: *columns.get(3)? == "01",
+            shut_by_us: u8::from_str_radix(columns.get(3)?, 16).is_ok_and(is_shut_by_us),
             unacknowledged: u64::from_str_radix(unacknowledged, 16).ok()?,
             local: address(columns.get(1)?)?,
             remote: address(columns.get(2)?)?,
@@ -83,6 +88,7 @@ mod tests {
    0: 0100007F:2A39 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 111 1
    1: 0100007F:9C40 0100007F:2A39 01 00000010:00000000 00:00000000 00000000     0        0 222 1
    2: 0100007F:9C42 0100007F:2A39 08 00000000:00000000 00:00000000 00000000     0        0 333 1
+   3: 0100007F:9C43 0100007F:2A39 05 00000000:00000000 00:00000000 00000000     0        0 555 1
 ";
 
     #[test]
@@ -92,6 +98,9 @@ mod tests {
         assert_eq!(established(111), Some(false), "listening");
         assert_eq!(established(333), Some(false), "closed by the peer");
         assert_eq!(established(444), None, "gone");
+        let by_us = |inode| find(TABLE, inode).map(|entry| entry.shut_by_us);
+        assert_eq!(by_us(333), Some(false));
+        assert_eq!(by_us(555), Some(true));
     }
 
     #[test]

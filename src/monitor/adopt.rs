@@ -71,11 +71,18 @@ pub(super) fn adopt(
     // A shutdown that was called off, or one of user space alone, leaves /run.
     let inherited = &mut state.inheritance;
     inherited.going_down = inherited.going_down && unit::machine_is_stopping();
-    let links = if state.by_relay() {
+    let mut links = if state.by_relay() {
         vec![see_relay(&state, runtime, &mut kept)]
     } else {
         see(&state, &mut kept)
     };
+    for (watched, _) in links.iter_mut().filter(|(_, seen)| *seen == Seen::Dead) {
+        state.inheritance.settles |= watched.left_at_work();
+        if watched.fd().is_some() {
+            // Others have descriptors of it, too; it is to send nothing more.
+            watched.cut();
+        }
+    }
     let seen_dead = links.iter().any(|(_, seen)| *seen == Seen::Dead);
     let unknown = links.iter().any(|(_, seen)| *seen == Seen::Unknown);
     let one_is_dead = unknown && !seen_dead && has_dead_link(&state, netlink)?;
@@ -151,8 +158,6 @@ fn look(
     let own = kept(link).zip(link.inode);
     if let Some(socket) = own.and_then(|(fd, inode)| KernelSocket::kept(fd, inode)) {
         let seen = if socket.is_hung_up() {
-            // Others have descriptors of it, too; it is to send nothing more.
-            socket.cut();
             Seen::Dead
         } else {
             Seen::Alive

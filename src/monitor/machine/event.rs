@@ -50,6 +50,8 @@ pub(in crate::monitor) enum Event {
     Tick,
     /// A link was seen dead.
     Died(LinkId),
+    /// The same, and its server may still be at what it had read.
+    DiedAtWork(LinkId),
     /// The kernel told of a dead link, and none is seen: it must be one that
     /// cannot be.
     DiedUnseen,

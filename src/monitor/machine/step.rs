@@ -17,6 +17,12 @@ impl Machine {
         match event {
             Event::Tick => {}
             Event::Died(link) => self.died(now, link),
+            Event::DiedAtWork(link) => {
+                if self.is_alive(link) {
+                    self.settle_anew(now);
+                }
+                self.died(now, link);
+            }
             Event::DiedUnseen => self.lose_unseen(now),
             Event::Places(ids) => {
                 self.places.are(&ids);

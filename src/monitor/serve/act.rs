@@ -220,7 +220,7 @@ impl Serving<'_> {
         // A successor must wait for it to settle, too.
         self.persist();
         hook::reached("cut-stored");
-        let Some(watched) = self.links.get(&link) else {
+        let Some(watched) = self.links.get_mut(&link) else {
             return;
         };
         let why = match reason {

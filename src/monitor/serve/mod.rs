@@ -263,12 +263,18 @@ impl Serving<'_> {
     }
 
     fn link_died(&mut self, id: LinkId) {
-        if let Some(watched) = self.links.get(&id) {
+        let mut at_work = false;
+        if let Some(watched) = self.links.get_mut(&id) {
+            at_work = watched.left_at_work();
             // Whatever it died of, it is to send nothing more of what it holds.
             watched.cut();
         }
         self.relay_died(id);
-        self.happen(Event::Died(id));
+        self.happen(if at_work {
+            Event::DiedAtWork(id)
+        } else {
+            Event::Died(id)
+        });
         self.keep_descriptors();
     }
 

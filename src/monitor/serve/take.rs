@@ -99,6 +99,7 @@ impl Serving<'_> {
             };
             match watched.look() {
                 Seen::Dead if self.state.by_relay() => self.link_died(id),
+                Seen::Dead if watched.left_at_work() => self.happen(Event::DiedAtWork(id)),
                 Seen::Dead => self.happen(Event::Died(id)),
                 Seen::Unknown => blind = true,
                 Seen::Alive(_) => {}
@@ -161,7 +162,7 @@ impl Serving<'_> {
         }
         if force {
             // So that the farewell waits for no buffer.
-            for watched in self.links.values() {
+            for watched in self.links.values_mut() {
                 if watched.fd().is_some() {
                     watched.cut();
                 }

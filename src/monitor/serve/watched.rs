@@ -15,7 +15,14 @@ pub(in crate::monitor) struct Watched {
     /// What our end of it is bound to.
     pub(in crate::monitor) local: Option<SocketAddr>,
     relay: Option<Relay>,
+    /// We cut it.
+    cut: bool,
+    /// How often in a row it had not been acknowledged when it was looked at last.
+    unanswered: u32,
 }
+
+/// One acknowledgement may be under way when a server's machine resets a link.
+const UNANSWERED: u32 = 2;
 
 enum Sight {
     Own(KernelSocket),
@@ -35,6 +42,8 @@ impl Watched {
             sight: Sight::Own(socket),
             local,
             relay: None,
+            cut: false,
+            unanswered: 0,
         }
     }
 
@@ -51,6 +60,8 @@ impl Watched {
             sight: socket.map_or(Sight::None, Sight::Own),
             local: None,
             relay: Some(relay),
+            cut: false,
+            unanswered: 0,
         }
     }
 
@@ -60,6 +71,8 @@ impl Watched {
             sight: found.map_or(Sight::None, Sight::Found),
             local: None,
             relay: None,
+            cut: false,
+            unanswered: 0,
         }
     }
 
@@ -72,7 +85,7 @@ impl Watched {
     }
 
     /// To be polled for its end.
-    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+    pub(in crate::monitor) fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.sight {
             Sight::Own(socket) => Some(socket.as_fd()),
             _ => None,
@@ -119,10 +132,26 @@ impl Watched {
     }
 
     pub(super) fn facts(&mut self) -> Option<TcpFacts> {
-        match self.look() {
-            Seen::Alive(facts) => facts,
-            _ => None,
-        }
+        let facts = match self.look() {
+            Seen::Alive(facts) => facts?,
+            _ => return None,
+        };
+        self.unanswered = facts.unanswered;
+        Some(facts)
+    }
+
+    /// Of a dead link: whether its server may still be at what it had read. It may
+    /// where the link was cut, by us or by the driver's timer, and where TCP gave up
+    /// on it; not where the server's side closed it.
+    pub(in crate::monitor) fn left_at_work(&self) -> bool {
+        let (by_us, unanswered) = match &self.sight {
+            Sight::Own(socket) => socket
+                .tcp_facts()
+                .map_or((false, 0), |facts| (facts.shut_by_us, facts.unanswered)),
+            Sight::Found(found) => (found.is_shut_by_us(), self.unanswered),
+            Sight::None => (false, 0),
+        };
+        self.cut || by_us || unanswered >= UNANSWERED
     }
 
     /// Whether its last close resets it, where it is ours to say.
@@ -141,7 +170,8 @@ impl Watched {
     }
 
     /// Cuts it; false where that cannot be done from here.
-    pub(super) fn cut(&self) -> bool {
+    pub(in crate::monitor) fn cut(&mut self) -> bool {
+        self.cut = true;
         if let Some(relay) = &self.relay {
             relay.kill();
         }
@@ -153,5 +183,72 @@ impl Watched {
             Sight::Found(found) => matches!(found.cut(), Ok(Cut::Closed)),
             Sight::None => self.relay.is_some(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::{Shutdown, TcpListener, TcpStream};
+    use std::os::fd::OwnedFd;
+    use std::time::{Duration, Instant};
+
+    use nix::sys::stat::fstat;
+
+    use super::*;
+
+    /// A link as we have it, as one finds it, and the server's end.
+    fn link() -> (Watched, Watched, TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (theirs, _) = listener.accept().unwrap();
+        let inode = fstat(&ours).unwrap().st_ino;
+        let fd = OwnedFd::from(ours.try_clone().unwrap());
+        let socket = KernelSocket::kept(fd, inode).unwrap();
+        let own = Watched::own(Link::default(), socket, None);
+        let found = Watched::found(Link::default(), Some(FoundLink::new(inode, true)));
+        (own, found, ours, theirs)
+    }
+
+    fn until_dead(watched: &mut Watched) {
+        let until = Instant::now() + Duration::from_secs(5);
+        while watched.look() != Seen::Dead {
+            assert!(Instant::now() < until, "it lives");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn a_server_that_closed_or_died_is_at_nothing_any_more() {
+        for reset in [false, true] {
+            let (mut own, mut found, mut ours, theirs) = link();
+            if reset {
+                crate::kernel::wire::reset_on_close(theirs.as_fd(), true);
+            }
+            drop(theirs);
+            let _ = ours.read(&mut [0]);
+            // As the driver does when it finds the end.
+            let _ = ours.shutdown(Shutdown::Both);
+            until_dead(&mut own);
+            until_dead(&mut found);
+            assert!(!own.left_at_work(), "reset: {reset}");
+            assert!(!found.left_at_work(), "reset: {reset}");
+        }
+    }
+
+    #[test]
+    fn a_server_whose_link_we_closed_may_be_at_what_it_had_read() {
+        // As the driver's timer does.
+        let (mut own, mut found, ours, theirs) = link();
+        ours.shutdown(Shutdown::Both).unwrap();
+        until_dead(&mut own);
+        until_dead(&mut found);
+        assert!(own.left_at_work());
+        assert!(found.left_at_work());
+        drop(theirs);
+        let (mut own, _, _ours, _theirs) = link();
+        own.cut();
+        until_dead(&mut own);
+        assert!(own.left_at_work());
     }
 }

@@ -66,3 +66,31 @@ fn a_link_that_is_cut_again_and_again_holds_up_no_other() {
     assert!(world.count(cuts) > 2);
     assert_eq!(world.count(hands_over), 1);
 }
+
+#[test]
+fn a_link_that_somebody_else_cut_settles_and_one_that_its_server_closed_does_not() {
+    for (died, settles) in [
+        (Event::Died as fn(_) -> _, false),
+        (Event::DiedAtWork, true),
+    ] {
+        let mut world = World::new(policy(), 2);
+        world.run(SECOND);
+        world.die_one(LinkId(0), died);
+        world.run(500 * MS);
+        assert_eq!(world.count(hands_over), usize::from(!settles));
+        world.run(4300 * MS);
+        assert_eq!(world.count(hands_over), usize::from(!settles));
+        world.run(SECOND);
+        assert!(world.is(Standing::Connected));
+    }
+}
+
+#[test]
+fn a_death_that_is_told_of_twice_settles_once() {
+    let mut world = World::new(policy(), 2);
+    world.die_one(LinkId(0), Event::DiedAtWork);
+    world.run(4 * SECOND);
+    world.event(Event::DiedAtWork(LinkId(0)));
+    world.run(1100 * MS);
+    assert!(world.is(Standing::Connected));
+}
