@@ -11,11 +11,12 @@ mod common;
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use common::fake::{self, greeting, oldstyle_greeting};
-use nbdctl::session::{Address, Deadline, Dialled, RESOLVE, addresses_now};
+use nbdctl::session::{Address, Deadline, Dialled, RESOLVE, addresses_now, open_each_of};
 use nbdctl::uri::Uri;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{getsockopt, sockopt};
@@ -62,6 +63,23 @@ fn free() -> SocketAddr {
 fn the_local_end_is_the_one_that_was_asked_for() {
     let from = free();
     assert_eq!(local(zeroes(), Some(from)), from);
+}
+
+/// Two servers of one name have a cache each, or a disk each.
+#[test]
+fn all_sessions_of_a_device_are_with_one_server() {
+    let greeted = AtomicBool::new(false);
+    let first = fake::server(move |client| {
+        if greeted.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        client.go(1 << 20, 1)?;
+        client.serve_zeroes()
+    });
+    let addresses = [first, zeroes()].map(|server| server.to_string().parse().unwrap());
+    let opened = open_each_of(&uri(first), &addresses, 3, soon()).unwrap();
+    let found: Vec<_> = opened.iter().map(|session| session.is_ok()).collect();
+    assert_eq!(found, [true, false, false]);
 }
 
 #[test]

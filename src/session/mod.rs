@@ -154,9 +154,10 @@ impl AsFd for Session {
     }
 }
 
-/// Opens `count` sessions with compact headers side by side, and gives each as
-/// it stands, or fails. A receiver that is dropped early leaves the rest to end
-/// by themselves at the deadline.
+/// Opens `count` sessions with compact headers, and gives each as it stands, or
+/// fails: all with the server that gave the first, as two of one name may have a
+/// cache each. A receiver that is dropped early leaves the rest to end by themselves
+/// at the deadline.
 ///
 /// # Errors
 ///
@@ -167,18 +168,35 @@ pub fn open_each(
     deadline: Deadline,
 ) -> Result<Receiver<Result<Session, Error>>, Error> {
     let targets = resolve_here(uri, deadline)?;
+    open_each_of(uri, &targets, count, deadline)
+}
+
+/// The same at these addresses.
+///
+/// # Errors
+///
+/// No thread could be started.
+pub fn open_each_of(
+    uri: &Uri,
+    targets: &[Address],
+    count: u32,
+    deadline: Deadline,
+) -> Result<Receiver<Result<Session, Error>>, Error> {
     let (sender, receiver) = mpsc::channel();
-    if count == 1 {
-        let wanted = Wanted::compact(uri.export());
-        let _ = sender.send(Session::negotiate(uri, &targets, wanted, deadline));
-        return Ok(receiver);
-    }
-    for _ in 0..count {
-        let (theirs, targets, sender) = (uri.clone(), targets.clone(), sender.clone());
+    let first = Session::negotiate(uri, targets, Wanted::compact(uri.export()), deadline);
+    let peer = first.as_ref().ok().map(|session| session.peer.clone());
+    let _ = sender.send(first);
+    let target = targets
+        .iter()
+        .find(|target| Some(target.to_string()) == peer);
+    let others = if target.is_some() { 1..count } else { 1..1 };
+    for _ in others {
+        let (theirs, sender) = (uri.clone(), sender.clone());
+        let target: Vec<_> = target.cloned().into_iter().collect();
         let dialling = move || {
             let wanted = Wanted::compact(theirs.export());
             // Whoever waited may have seen enough.
-            let _ = sender.send(Session::negotiate(&theirs, &targets, wanted, deadline));
+            let _ = sender.send(Session::negotiate(&theirs, &target, wanted, deadline));
         };
         thread::Builder::new()
             .name("dial".to_owned())

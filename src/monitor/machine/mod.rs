@@ -83,12 +83,14 @@ struct Link {
     alive: bool,
     /// It cannot be seen how it is; the kernel's answer to a RECONFIGURE tells.
     unseen: bool,
+    /// Where it leads, where that is known.
+    place: Option<PlaceId>,
     /// It is to die, and has not yet.
     cut: bool,
 }
 
 /// A session that waits to be handed over.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Waiting {
     attempt: AttemptId,
     place: PlaceId,
@@ -110,7 +112,7 @@ enum Settling {
 /// A command that the kernel works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Busy {
-    HandOver(AttemptId, Offer),
+    HandOver(Waiting),
     GiveUp,
     Resize,
 }
@@ -190,6 +192,7 @@ impl Machine {
                 id,
                 alive: *seen != Seen::Dead,
                 unseen: *seen == Seen::Unknown,
+                place: None,
                 cut: false,
             });
         }
@@ -252,6 +255,22 @@ impl Machine {
 
     pub(super) fn is_alive(&self, link: LinkId) -> bool {
         self.links.iter().any(|l| l.id == link && l.alive)
+    }
+
+    /// The links that lead to these places: two servers of one name may have a cache
+    /// each, so while one of its links lives, a device gets no other server.
+    pub(super) fn lead(&mut self, places: &[(LinkId, PlaceId)]) {
+        for (id, place) in places {
+            for link in self.links.iter_mut().filter(|link| link.id == *id) {
+                link.place = Some(*place);
+            }
+        }
+    }
+
+    /// The one place where a session may be from, while a link leads there.
+    fn only_place(&self) -> Option<PlaceId> {
+        let mut living = self.links.iter().filter(|link| link.alive);
+        living.find_map(|link| link.place)
     }
 
     /// Links that live on the kernel's word alone.
@@ -318,7 +337,7 @@ impl Machine {
     pub(super) fn wake(&self) -> Option<Moment> {
         let mut moments = vec![self.next_sample];
         if self.wants_session() {
-            moments.extend(self.places.next());
+            moments.extend(self.places.next(self.only_place()));
             if self.policy.resolves && !self.resolving {
                 moments.push(self.next_resolve);
             }

@@ -110,10 +110,20 @@ impl Places {
         None
     }
 
-    /// The attempts that are due; the outage is `old`.
-    pub(super) fn due(&mut self, now: Moment, old: Duration, jitter: &mut Jitter) -> Vec<Action> {
+    /// The attempts that are due, at one place only where that is given; the outage
+    /// is `old`.
+    pub(super) fn due(
+        &mut self,
+        now: Moment,
+        old: Duration,
+        only: Option<PlaceId>,
+        jitter: &mut Jitter,
+    ) -> Vec<Action> {
         let mut actions = Vec::new();
         for place in &mut self.places {
+            if only.is_some_and(|only| only != place.id) {
+                continue;
+            }
             if place.due().is_none_or(|due| due > now) {
                 continue;
             }
@@ -135,8 +145,13 @@ impl Places {
         actions
     }
 
-    pub(super) fn next(&self) -> Option<Moment> {
-        self.places.iter().filter_map(Place::due).min()
+    /// When one is, there or anywhere.
+    pub(super) fn next(&self, only: Option<PlaceId>) -> Option<Moment> {
+        let asked = self
+            .places
+            .iter()
+            .filter(|place| only.is_none_or(|only| only == place.id));
+        asked.filter_map(Place::due).min()
     }
 }
 

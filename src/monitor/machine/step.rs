@@ -86,15 +86,22 @@ impl Machine {
             let old = self
                 .broken_since
                 .map_or(Duration::ZERO, |since| now - since);
-            actions.extend(self.places.due(now, old, &mut self.jitter));
+            let only = self.only_place();
+            actions.extend(self.places.due(now, old, only, &mut self.jitter));
         }
         if self.busy.is_some() {
             return;
         }
+        let only = self.only_place();
+        let elsewhere = |waiting: Waiting| only.is_some_and(|only| only != waiting.place);
+        if self.waiting.is_some_and(elsewhere) {
+            // A link lives after all, and leads to another server.
+            self.forget_waiting();
+        }
         if let Some(waiting) = self.waiting {
             if now >= self.ready() {
                 self.waiting = None;
-                self.occupy(now, Busy::HandOver(waiting.attempt, waiting.offer));
+                self.occupy(now, Busy::HandOver(waiting));
                 actions.push(Action::HandOver(waiting.attempt));
             }
         } else if self.patience_ends().is_some_and(|end| now >= end) {
@@ -224,7 +231,7 @@ impl Machine {
     }
 
     fn handed_over(&mut self, now: Moment, result: HandedOver) {
-        let Some(Busy::HandOver(_, offer)) = self.busy.take() else {
+        let Some(Busy::HandOver(taken)) = self.busy.take() else {
             return;
         };
         match result {
@@ -235,13 +242,14 @@ impl Machine {
                         id,
                         alive: true,
                         unseen: false,
+                        place: Some(taken.place),
                         cut: false,
                     };
                 }
                 self.dropped = 0;
                 self.linked_at = Some(now);
                 self.history.reconnects += 1;
-                self.larger = offer.larger();
+                self.larger = taken.offer.larger();
                 let spread = Duration::from_millis(self.jitter.below(5_000));
                 let alone = self.links.len() == 1;
                 self.silence.linked(now, spread, alone);
@@ -287,7 +295,7 @@ impl Machine {
     }
 
     /// The kernel holds that no link is dead: one that was only taken to be is not.
-    fn unseen_live(&mut self, now: Moment) {
+    pub(super) fn unseen_live(&mut self, now: Moment) {
         for link in self.links.iter_mut().filter(|link| link.unseen) {
             link.alive = true;
         }

@@ -1,6 +1,6 @@
 //! How a monitor begins: it finds its device, or makes it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 use std::thread;
@@ -26,7 +26,7 @@ use crate::monitor::machine::{Event, Inheritance, Machine, Moment, Policy, Seen}
 use crate::monitor::runtime::{Lock, Runtime};
 use crate::monitor::state::{Link, State};
 use crate::monitor::{KERNEL_DEADLINE, LOCK_DEADLINE, uptime};
-use crate::session::{Address, addresses_now};
+use crate::session::addresses_now;
 
 /// Serves the device of a NAME until it is detached, or until a signal ends the
 /// monitor and leaves the device.
@@ -336,44 +336,5 @@ fn aged(state: &State) -> Inheritance {
     Inheritance {
         out_for: state.inheritance.out_for.map(|out| out + since),
         ..state.inheritance.clone()
-    }
-}
-
-impl Serving<'_> {
-    /// The addresses to dial: those that the server had last, its link's own
-    /// first.
-    fn know_addresses(&mut self) {
-        let known = addresses_now(&self.state.settings.uri).unwrap_or_else(|| {
-            let peers = self.state.links.iter().map(|link| &link.peer);
-            let all = peers.chain(&self.state.addresses);
-            all.filter_map(|text| text.parse().ok()).collect()
-        });
-        self.set_places(known);
-    }
-
-    /// Gives each address its id, the one that it had. A relay gets all of them.
-    pub(super) fn set_places(&mut self, mut addresses: Vec<Address>) {
-        let before = std::mem::take(&mut self.places);
-        let all: Vec<_> = if self.state.by_relay() {
-            let mut seen = HashSet::new();
-            addresses.retain(|address| seen.insert(address.clone()));
-            vec![addresses]
-        } else {
-            addresses.into_iter().map(|address| vec![address]).collect()
-        };
-        for addresses in all {
-            if self.places.iter().any(|(_, known)| *known == addresses) {
-                continue;
-            }
-            let known = before.iter().find(|(_, known)| *known == addresses);
-            let id = known.map_or_else(
-                || {
-                    self.next_place += 1;
-                    crate::monitor::machine::PlaceId(self.next_place)
-                },
-                |(id, _)| *id,
-            );
-            self.places.push((id, addresses));
-        }
     }
 }

@@ -10,6 +10,7 @@ mod insist;
 mod listen;
 mod mail;
 mod orders;
+mod places;
 mod relayed;
 mod report;
 mod take;

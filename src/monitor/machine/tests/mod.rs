@@ -3,6 +3,7 @@
 
 mod carried;
 mod outages;
+mod places;
 mod settling;
 mod silence;
 
