@@ -59,6 +59,7 @@ impl Exit {
             | Error::Monitored(_)
             | Error::State { .. }
             | Error::NotAdopted { .. }
+            | Error::Appeared { .. }
             | Error::Starting(_)
             | Error::OtherDisk { .. }
             | Error::Disagree

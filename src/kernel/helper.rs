@@ -23,9 +23,11 @@ pub(super) fn run<T: Send + 'static>(
 ) -> Result<T, Error> {
     let what = what.into();
     let (sender, receiver) = mpsc::channel();
+    let late = lateness(&what);
     thread::Builder::new()
         .name("kernel-helper".to_owned())
         .spawn(move || {
+            thread::sleep(late);
             // The caller may have given up.
             let _ = sender.send(job());
         })
@@ -33,6 +35,22 @@ pub(super) fn run<T: Send + 'static>(
     receiver
         .recv_timeout(allowed)
         .unwrap_or(Err(Error::Stuck { what, allowed }))
+}
+
+/// Where a test has the kernel be slow: `NBDCTL_TEST_SLOW=MILLISECONDS:WHAT`, for
+/// what begins so. In a release there is nothing of it.
+#[cfg(debug_assertions)]
+fn lateness(what: &str) -> Duration {
+    let wish = std::env::var("NBDCTL_TEST_SLOW").unwrap_or_default();
+    let (late, slow) = wish.split_once(':').unwrap_or_default();
+    let applies = !slow.is_empty() && what.starts_with(slow);
+    let late = late.parse().ok().filter(|_| applies);
+    late.map_or(Duration::ZERO, Duration::from_millis)
+}
+
+#[cfg(not(debug_assertions))]
+fn lateness(_: &str) -> Duration {
+    Duration::ZERO
 }
 
 #[cfg(test)]

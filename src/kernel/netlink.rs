@@ -177,12 +177,13 @@ impl Netlink {
     }
 
     /// Prepares a device's queue, and makes a device of sockets
-    /// (`nbd_genl_connect`).
+    /// (`nbd_genl_connect`). `until_done` is dropped when the kernel is done with it,
+    /// which may be long after this has come back.
     ///
     /// # Errors
     ///
     /// [`Error::is_busy`] when the device is configured or just held open.
-    pub fn connect(&self, connect: Connect) -> Result<(), Error> {
+    pub fn connect(&self, connect: Connect, until_done: impl Send + 'static) -> Result<(), Error> {
         self.command(Command::Connect, connect.index, move || {
             connect.queue.prepare(&Device::new(connect.index))?;
             let fds: Vec<_> = connect.sockets.iter().map(KernelSocket::raw).collect();
@@ -199,7 +200,7 @@ impl Netlink {
                 family::sockets(&fds)?,
             ];
             let message = family::message(NbdCommand::Connect, attributes.into_iter().collect())?;
-            Ok((message, connect))
+            Ok((message, (connect, until_done)))
         })
         .map(drop)
     }

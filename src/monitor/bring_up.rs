@@ -3,15 +3,16 @@
 //! Every step that took something gives it back when a later one fails: a
 //! device that was not announced is not there afterwards.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::error::Error;
 use super::links::Links;
-use super::lookup::foreign_owner;
+use super::lookup::{by_name, foreign_owner};
 use super::machine::Inheritance;
 use super::reconcile::{claimed, reconcile, reconcile_one};
-use super::runtime::{Runtime, index_lock};
+use super::runtime::{Lock, Runtime, index_lock};
 use super::state::State;
 use super::{KERNEL_DEADLINE, LOCK_DEADLINE};
 use crate::config::{BackendIdentifier, Settings, io_timeout};
@@ -58,11 +59,15 @@ pub(super) fn bring_up(
     };
     let brought = bringing.run();
     match &brought {
-        // The command may be carried out yet: its device is to be known.
+        // The command may be carried out yet, this one or the one before: its device
+        // is to be known.
         Err(Error::Kernel(error)) if error.is_timeout() => {}
+        Err(Error::Locked { .. } | Error::Appeared { .. }) | Ok(_) => {}
         // A state tells of something that could not be undone.
-        Err(_) => reconcile_one(runtime),
-        Ok(_) => {}
+        Err(_) => match index_lock(LOCK_DEADLINE) {
+            Ok(_turn) => reconcile_one(runtime),
+            Err(error) => tracing::warn!("{error}"),
+        },
     }
     brought
 }
@@ -93,6 +98,7 @@ impl Bringing<'_> {
         {
             // What an earlier device of this NAME left, before there is anything new.
             let _turn = index_lock(LOCK_DEADLINE)?;
+            self.none_yet()?;
             reconcile_one(self.runtime);
         }
         let links = Links::open(self.settings, self.runtime, self.stopped)?;
@@ -155,16 +161,26 @@ impl Bringing<'_> {
         Ok(state)
     }
 
+    /// One CONNECT that was not waited for may have made it meanwhile.
+    fn none_yet(&self) -> Result<(), Error> {
+        by_name(&self.settings.name)?.map_or(Ok(()), |(device, _)| {
+            Err(Error::Appeared {
+                device: device.path().display().to_string(),
+            })
+        })
+    }
+
     /// Takes an index and connects it, trying the next where another was faster.
     fn connect(&self, links: &Links, queue: QueueSettings) -> Result<(Device, SavedQueue), Error> {
-        let _turn = index_lock(LOCK_DEADLINE)?;
+        let turn = Arc::new(index_lock(LOCK_DEADLINE)?);
+        self.none_yet()?;
         reconcile();
         let until = Instant::now() + BUSY_DEADLINE;
         loop {
             let mut last = None;
             for index in self.candidates()? {
                 let device = Device::new(index);
-                match self.connect_one(&device, links, queue) {
+                match self.connect_one(&device, links, queue, Arc::clone(&turn)) {
                     Err(Error::Kernel(error)) if error.is_busy() => last = Some(error),
                     result => return result.map(|saved| (device, saved)),
                 }
@@ -201,19 +217,21 @@ impl Bringing<'_> {
     }
 
     /// One CONNECT, with the queue as it must be before it, and as it was after
-    /// it failed.
+    /// it failed. One that is not waited for keeps the turn: whoever had it next would
+    /// find no device, and take what is known of it away.
     fn connect_one(
         &self,
         device: &Device,
         links: &Links,
         queue: QueueSettings,
+        turn: Arc<Lock>,
     ) -> Result<SavedQueue, Error> {
         let saved = SavedQueue::of(device);
         // Before CONNECT: were this process to die right after it, detach would
         // still know what to put back.
         let state = self.state(device, links, &saved);
         self.runtime.store(&state)?;
-        let connected = self.netlink.connect(Connect {
+        let connect = Connect {
             index: device.index(),
             size: links.geometry.size,
             block_size: links.geometry.block_size,
@@ -222,8 +240,8 @@ impl Bringing<'_> {
             backend_identifier: self.identifier.to_string(),
             sockets: links.sockets.clone(),
             queue,
-        });
-        if let Err(error) = connected {
+        };
+        if let Err(error) = self.netlink.connect(connect, turn) {
             if error.is_timeout() {
                 return Err(error.into());
             }

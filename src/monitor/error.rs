@@ -166,6 +166,15 @@ pub enum Error {
         /// Why.
         why: String,
     },
+    /// A CONNECT that had been given up on.
+    #[error(
+        "{device} has come up after all, later than the kernel was given: it stays attached, \
+         and the next monitor takes it over"
+    )]
+    Appeared {
+        /// The device.
+        device: String,
+    },
     /// A monitor's own words, or a relay's.
     #[error("{said}")]
     Relayed {

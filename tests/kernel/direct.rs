@@ -78,7 +78,7 @@ impl<'a> Direct<'a> {
                 max_sectors_kb: geometry.max_sectors_kb,
             },
         };
-        direct.netlink.connect(connect).unwrap();
+        direct.netlink.connect(connect, ()).unwrap();
         direct
     }
 

@@ -248,6 +248,37 @@ newest!(a_stopped_server_does_not_stop_the_machine, |machine| {
     machine.assert_clean();
 });
 
+newest!(
+    a_connect_that_is_late_makes_one_device_and_a_known_one,
+    |machine| {
+        let image = machine.image("image", 4 << 20);
+        let server = server::nbdkit(&image, 10900, &[], &[]);
+        machine.sh(&format!(
+            "mkdir -p /etc/nbdctl; echo 'uri = \"{}\"' >/etc/nbdctl/late.toml",
+            server.uri()
+        ));
+        let nbdctl = env!("CARGO_BIN_EXE_nbdctl");
+        // The first attempt is given up on after 10 s, and another begins.
+        let ran = machine.try_sh(&format!(
+            "NBDCTL_TEST_SLOW=14000:NBD_CMD_CONNECT timeout 30 {nbdctl} monitor late"
+        ));
+        assert_eq!(ran.status, 1, "{ran:?}");
+        assert!(ran.stderr.contains("has come up after all"), "{ran:?}");
+        machine.sh("test -e /run/nbdctl/late/state.json");
+        let late = Command::new(nbdctl).args(["monitor", "late"]).spawn();
+        machine.sh("until test -S /run/nbdctl/late/control.sock; do sleep 0.05; done; sleep 1");
+        let status = machine.nbdctl(&["status", "late"]);
+        assert!(status.stdout.contains("connected"), "{status:?}");
+        let devices = machine.sh("grep -l nbdctl1:late: /sys/block/nbd*/backend | wc -l");
+        assert_eq!(devices, "1");
+        machine.detach("late");
+        assert!(late.unwrap().wait().unwrap().success());
+        machine.sh("rm /etc/nbdctl/late.toml");
+        drop(server);
+        machine.assert_clean();
+    }
+);
+
 newest!(a_lost_state_costs_only_what_it_held, |machine| {
     let image = machine.image("image", 4 << 20);
     let server = server::nbdkit(&image, 10900, &[], &[]);
