@@ -321,6 +321,9 @@ pub(super) struct OnDeviceArgs {
     /// nbdN
     #[arg(value_parser = device)]
     pub(super) device: Device,
+    /// Its backend identifier
+    #[arg(default_value = "")]
+    pub(super) backend: String,
 }
 
 #[derive(Debug, clap::Args)]

@@ -62,16 +62,17 @@ pub use tcp_info::TcpFacts;
 pub use tcp_table::{TcpEntry, network_namespace, tcp_entry};
 pub use udev::wait_for_names;
 
-/// Runs a job of [`ON_DEVICE`] in this process: what a child does.
+/// Runs a job of [`ON_DEVICE`] in this process: what a child does. Only one that
+/// takes a device down asks for its identifier.
 ///
 /// # Errors
 ///
 /// What the job met.
-pub fn on_device(job: &str, device: &Device) -> Result<Verdict, Error> {
+pub fn on_device(job: &str, device: &Device, backend: &str) -> Result<Verdict, Error> {
     match job {
         probe::JOB => probe::here(device).map(|()| Verdict::Done),
-        release::JOB => release::here(device, false),
-        release::DEAD_JOB => release::here(device, true),
+        release::JOB => release::here(device, backend, false),
+        release::DEAD_JOB => release::here(device, backend, true),
         _ => Err(Error::Device(format!("there is no job \"{job}\""))),
     }
 }

@@ -25,7 +25,7 @@ pub fn wait_until_readable(
     pointless: impl FnMut() -> Option<Error>,
 ) -> Result<(), Error> {
     let what = format!("the first read of {}", device.path().display());
-    child::run(JOB, device, &what, allowed, pointless).map(drop)
+    child::run(JOB, device, None, &what, allowed, pointless).map(drop)
 }
 
 /// The same in this process.

@@ -28,43 +28,51 @@ const COMMAND: Duration = Duration::from_secs(10);
 /// After the last close the device is gone; the driver's threads may take a bit.
 const GONE: Duration = Duration::from_millis(500);
 
-/// Has a child release a device; it is disconnected then, or in use. On a dead
-/// link nothing is written back: who had something to write still has it open.
+/// Has a child release the device that has this identifier; it is disconnected then,
+/// in use, or another. On a dead link nothing is written back: who had something to write still has it open.
 ///
 /// # Errors
 ///
 /// What was written cannot be written back; [`Error::Stuck`] when that, or the
 /// open, takes longer than `allowed`, as on a link that is dead after all.
-pub fn release(device: &Device, link_is_dead: bool, allowed: Duration) -> Result<Verdict, Error> {
+pub fn release(
+    device: &Device,
+    backend: &str,
+    link_is_dead: bool,
+    allowed: Duration,
+) -> Result<Verdict, Error> {
     let what = format!(
         "writing back what {} holds (if its server is gone, use --force)",
         device.path().display()
     );
     let job = if link_is_dead { DEAD_JOB } else { JOB };
-    child::run(job, device, &what, allowed, || None)
+    child::run(job, device, Some(backend), &what, allowed, || None)
 }
 
 /// The same in this process.
-pub(super) fn here(device: &Device, link_is_dead: bool) -> Result<Verdict, Error> {
+pub(super) fn here(device: &Device, backend: &str, link_is_dead: bool) -> Result<Verdict, Error> {
     let claim = match node::open(device, O_EXCL) {
         Err(Error::File { error, .. }) if error.raw_os_error() == Some(EBUSY) => {
             return Ok(Verdict::Claimed);
         }
         claim => claim?,
     };
+    // Who has it open keeps its configuration: what it is now it stays.
+    if !device.is_configured_as(backend).unwrap_or(false) {
+        return Ok(Verdict::Other);
+    }
     if !holders::of_others(device, std::process::id()).is_empty() {
         return Ok(Verdict::InUse);
     }
     if !link_is_dead {
         claim.sync_all().map_err(Error::file(device.path()))?;
     }
-    let backend = device.backend().unwrap_or_default();
     let netlink = Netlink::open(COMMAND)?;
-    netlink.disconnect_on_close(device.index(), &backend, true)?;
+    netlink.disconnect_on_close(device.index(), backend, true)?;
     drop(claim);
-    if device.wait_until_free(&backend, GONE).is_ok() {
+    if device.wait_until_free(backend, GONE).is_ok() {
         return Ok(Verdict::Done);
     }
-    netlink.disconnect_on_close(device.index(), &backend, false)?;
+    netlink.disconnect_on_close(device.index(), backend, false)?;
     Ok(Verdict::InUse)
 }

@@ -164,13 +164,13 @@ pub(super) fn take_down(
     still_the_same(device, identifier)?;
     if force {
         let _turn = index_lock(LOCK_DEADLINE)?;
-        disconnect(device, &runtime, &netlink)?;
+        disconnect(device, identifier, &runtime, &netlink)?;
         gone(device, &identifier.to_string())?;
         see_off();
         put_back(device, &runtime, known);
     } else {
         let _interrupt = Interrupt::hold();
-        if let Err(error) = free(device, dead) {
+        if let Err(error) = free(device, identifier, dead) {
             // The order to disconnect may stand, where its bearer was left behind.
             let backend = identifier.to_string();
             let _ = netlink.disconnect_on_close(device.index(), &backend, false);
@@ -210,20 +210,26 @@ fn still_the_same(device: &Device, identifier: &BackendIdentifier) -> Result<(),
     if now.is_some_and(|(found, now)| found == *device && now == *identifier) {
         return Ok(());
     }
-    Err(Error::NotAttached(format!(
-        "what was {} a moment ago",
-        device.path().display()
-    )))
+    Err(another(device))
+}
+
+fn another(device: &Device) -> Error {
+    Error::NotAttached(format!("what was {} a moment ago", device.path().display()))
 }
 
 /// Takes down a device that nobody uses; the kernel has the last word on that.
-fn free(device: &Device, dead: bool) -> Result<(), Error> {
+fn free(device: &Device, identifier: &BackendIdentifier, dead: bool) -> Result<(), Error> {
+    let backend = identifier.to_string();
     let until = Instant::now() + UDEV_DEADLINE;
     loop {
         let holders = holders::of(device);
         let users = holders.iter().any(|holder| !holder.is_udev());
-        if holders.is_empty() && release(device, dead, RELEASE_DEADLINE)? == Verdict::Done {
-            return Ok(());
+        if holders.is_empty() {
+            match release(device, &backend, dead, RELEASE_DEADLINE)? {
+                Verdict::Done => return Ok(()),
+                Verdict::Other => return Err(another(device)),
+                Verdict::Claimed | Verdict::InUse | Verdict::Failed => {}
+            }
         }
         if users || Instant::now() >= until {
             return Err(Error::InUse {
@@ -237,7 +243,12 @@ fn free(device: &Device, dead: bool) -> Result<(), Error> {
 
 /// By force: the links are cut first, and a relay is ended, as the farewell to whoever
 /// reads nothing would stop all of generic netlink.
-fn disconnect(device: &Device, runtime: &Runtime, netlink: &Netlink) -> Result<(), Error> {
+fn disconnect(
+    device: &Device,
+    identifier: &BackendIdentifier,
+    runtime: &Runtime,
+    netlink: &Netlink,
+) -> Result<(), Error> {
     let state = runtime.load();
     // The tables of another network namespace say nothing of this device.
     let visible = state
@@ -260,6 +271,8 @@ fn disconnect(device: &Device, runtime: &Runtime, netlink: &Netlink) -> Result<(
             Err(error) => tracing::warn!("the connection was not cut: {error}"),
         }
     }
+    // All that the command has is an index, and other programs heed no lock of ours.
+    still_the_same(device, identifier)?;
     Ok(netlink.disconnect(device.index())?)
 }
 

@@ -89,6 +89,25 @@ newest!(a_mount_in_another_namespace_counts, |machine| {
     machine.assert_clean();
 });
 
+newest!(what_is_another_device_by_now_is_not_taken_down, |machine| {
+    let image = machine.image("image", 16 << 20);
+    let server = server::nbdkit(&image, 10900, &[], &[]);
+    let device = machine.attach(&[&server.uri(), "--name", "x"]);
+    for job in ["release", "release-dead"] {
+        let other = machine.nbdctl(&["on-device", job, "nbd0", "nbdctl1:y:0000000000000000"]);
+        assert_eq!(other.status, 12, "{other:?}");
+    }
+    let status = machine.nbdctl(&["status", "x"]);
+    assert!(status.stdout.contains("connected"), "{status:?}");
+    let backend = machine.sh("cat /sys/block/nbd0/backend");
+    let own = machine.nbdctl(&["on-device", "release", "nbd0", &backend]);
+    assert_eq!(own.status, 0, "{own:?}");
+    let gone = machine.nbdctl(&["status", &device]);
+    assert_eq!(gone.status, 3, "{gone:?}");
+    machine.sh("sleep 1");
+    machine.assert_clean();
+});
+
 newest!(force_takes_even_what_is_in_use, |machine| {
     let image = machine.image("image", 16 << 20);
     let server = server::nbdkit(&image, 10900, &[], &[]);
