@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::error::Error;
+use super::machine::Failure;
 use super::relay::{self, Relay, Start};
 use super::runtime::Runtime;
 use super::serve::Watched;
@@ -196,4 +197,31 @@ pub(super) fn check_identity(
             .map(|identity| format!("{} {}", identity.kind, identity.id))
             .collect(),
     })
+}
+
+/// An attempt that came to nothing; a server that was too slow gets longer the next
+/// time.
+pub(super) fn failure(error: &Error) -> Failure {
+    Failure {
+        why: error.to_string(),
+        stalled: matches!(error, Error::Session(error) if error.fault.is_timeout()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::uri::Uri;
+
+    #[test]
+    fn a_server_that_is_too_slow_for_whatever_is_given_longer() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let uri = format!("nbd://{}/x", silent.local_addr().unwrap());
+        let deadline = Deadline::after(Duration::from_millis(50));
+        let error = Session::open(&Uri::parse(&uri).unwrap(), deadline).unwrap_err();
+        assert!(failure(&Error::Session(error)).stalled);
+        assert!(!failure(&Error::Disagree).stalled);
+    }
 }

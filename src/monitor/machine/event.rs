@@ -33,7 +33,7 @@ pub(in crate::monitor) struct Policy {
     pub(in crate::monitor) silence_timeout: Duration,
     /// How long a session waits after a cut.
     pub(in crate::monitor) settle_time: Duration,
-    /// The most that one handshake gets.
+    /// What a handshake got when the export was attached.
     pub(in crate::monitor) connect_timeout: Duration,
     /// A larger export is made use of at once.
     pub(in crate::monitor) resize_live: bool,

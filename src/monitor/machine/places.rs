@@ -16,8 +16,8 @@ const UNDER_WAY: usize = 4;
 /// took the first may be a proxy whose server was away.
 const STALLED: Duration = Duration::from_secs(2);
 
-/// The most that a handshake gets: as long as this the end of patience may come
-/// too early for a server that is back.
+/// A handshake gets as much in the end, and more where the first attach would: the
+/// end of patience may come so much too early for a server that is back.
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// More addresses than this no server has.
@@ -47,12 +47,13 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// One handshake may take `longest`, after it took the first second in vain.
-    pub(super) fn new(longest: Duration) -> Self {
+    /// One handshake may take as long as the first attach, after it took the first
+    /// second in vain: what was attached so must be able to come back.
+    pub(super) fn new(first_attach: Duration) -> Self {
         Self {
             places: Vec::new(),
             counter: 0,
-            longest: longest.clamp(CONNECT, LONGEST),
+            longest: first_attach.max(LONGEST),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::kernel::{
 };
 use crate::monitor::bring_up::queue_settings;
 use crate::monitor::demands::Demands;
-use crate::monitor::links::{check_identity, prepare};
+use crate::monitor::links::{check_identity, failure, prepare};
 use crate::monitor::machine::{AttemptId, Event, Failure, HandedOver, Offer, Probe};
 use crate::monitor::relay::{self, Relay, Start};
 use crate::monitor::state::{Link, State};
@@ -123,13 +123,11 @@ impl Work {
             .map_err(|error| refused(error.to_string()))?;
         self.mailbox.event(Event::Connected(dial.attempt));
         let session = dialled.negotiate(uri, Deadline::after(dial.handshake));
-        let mut session = session.map_err(|error| Failure {
-            stalled: error.fault.is_timeout(),
-            why: error.to_string(),
-        })?;
+        let mut session = session.map_err(|error| failure(&error.into()))?;
         let offer = dial.demands.check(session.export()).map_err(refused)?;
+        // Its first read may take long, too.
         session = check_identity(session, &self.settings, dial.handshake)
-            .map_err(|error| refused(error.to_string()))?;
+            .map_err(|error| failure(&error))?;
         let peer = session.peer().to_owned();
         let local = session.local_address();
         let compact = session

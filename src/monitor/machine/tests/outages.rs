@@ -64,6 +64,24 @@ fn a_server_that_takes_and_stalls_is_given_time_and_no_crowd() {
 }
 
 #[test]
+fn a_server_that_is_slow_to_greet_comes_back_as_it_came_first() {
+    for (connect_timeout, latency) in [(60, 35), (2, 7)] {
+        let connect_timeout = connect_timeout * SECOND;
+        let mut world = World::new(
+            Policy {
+                connect_timeout,
+                ..policy()
+            },
+            1,
+        );
+        world.latency = latency * SECOND;
+        world.die(Server::Up);
+        world.run(180 * SECOND);
+        assert!(world.is(Standing::Connected), "{latency} s");
+    }
+}
+
+#[test]
 fn a_server_that_flaps_costs_an_attempt_each_time() {
     let mut world = World::new(policy(), 1);
     for _ in 0..1000 {
