@@ -73,6 +73,11 @@ const GREETING: Duration = Duration::from_secs(2);
 /// How long after a link was made a healthy server is asked, at least.
 const LEARN_AFTER: Duration = Duration::from_secs(2);
 
+/// How long after one that serves a single client, it seems, it is asked again; from
+/// then on in steps that double, as each leaves a connection in its backlog. What
+/// took too long to greet may have been busy.
+const LEARN_AGAIN: Duration = Duration::from_secs(600);
+
 /// What a sample asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Suspicion<L> {
@@ -96,6 +101,8 @@ pub struct Silence {
     still_since: Option<Moment>,
     probing: bool,
     next_probe: Moment,
+    /// How long until a server that greets nobody else is asked again.
+    again: Duration,
     /// Nothing moves, and the last probe could not tell why.
     inconclusive: bool,
 }
@@ -112,11 +119,12 @@ impl Silence {
             still_since: None,
             probing: false,
             next_probe: now + LEARN_AFTER + spread,
+            again: LEARN_AGAIN,
             inconclusive: false,
         }
     }
 
-    /// Two links stood at once.
+    /// It is known to greet more clients than it has.
     pub fn greets_others(&mut self) {
         self.greets_others = Some(true);
     }
@@ -127,6 +135,7 @@ impl Silence {
         self.forget();
         if alone {
             self.greets_others = None;
+            self.again = LEARN_AGAIN;
         }
         self.next_probe = now + LEARN_AFTER + spread;
     }
@@ -188,11 +197,11 @@ impl Silence {
         if self.probing || now < self.next_probe {
             return false;
         }
-        // To learn it while all is well, once; to judge by it, when nothing moves.
+        // To learn it while all is well; to judge by it, when nothing moves.
         match self.greets_others {
             None => true,
             Some(true) => self.still(now),
-            Some(false) => false,
+            Some(false) => self.still_since.is_none(),
         }
     }
 
@@ -215,6 +224,8 @@ impl Silence {
                     self.inconclusive = true;
                 } else if self.still_since.is_none() {
                     self.greets_others = Some(false);
+                    self.next_probe = now + self.again;
+                    self.again *= 2;
                 }
                 false
             }

@@ -157,10 +157,7 @@ impl Machine {
     pub(super) fn new(policy: Policy, links: &[Seen], now: Moment) -> Self {
         let mut jitter = Jitter::new(policy.seed);
         let spread = Duration::from_millis(jitter.below(5_000));
-        let mut silence = Silence::new(policy.silence_timeout, now, spread);
-        if links.len() > 1 {
-            silence.greets_others();
-        }
+        let silence = Silence::new(policy.silence_timeout, now, spread);
         let mut machine = Self {
             places: Places::new(policy.connect_timeout),
             policy,

@@ -99,6 +99,39 @@ fn a_larger_export_is_told_and_used_only_where_that_is_wanted() {
     }
 }
 
+/// As `qemu-nbd --shared=2` with two connections.
+#[test]
+fn several_links_say_nothing_of_a_client_more() {
+    for greets_others in [true, false] {
+        let mut world = World::new(policy(), 2);
+        world.greets_others = greets_others;
+        world.run(60 * SECOND);
+        // Links that are as slow as they may be.
+        world.sample = waiting_requests(7);
+        world.server = Server::Stalls;
+        world.run(100 * SECOND);
+        assert_eq!(world.count(cuts), if greets_others { 2 } else { 0 });
+    }
+}
+
+#[test]
+fn a_server_that_greeted_nobody_once_is_asked_again_and_seldom() {
+    let mut world = World::new(policy(), 1);
+    world.greets_others = false;
+    let probes = |world: &World| world.count(|action| matches!(action, Action::Probe { .. }));
+    world.run(60 * SECOND);
+    assert_eq!(probes(&world), 1);
+    world.run(24 * 3600 * SECOND);
+    assert!((5..=9).contains(&probes(&world)), "{}", probes(&world));
+    // It was busy only.
+    world.greets_others = true;
+    world.run(48 * 3600 * SECOND);
+    world.sample = waiting_requests(7);
+    world.server = Server::Stalls;
+    world.run(100 * SECOND);
+    assert_eq!(world.count(cuts), 1);
+}
+
 /// Another server at the same place need not greet others as the last one did.
 #[test]
 fn what_was_learned_of_a_server_is_not_held_against_the_next() {
