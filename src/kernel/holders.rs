@@ -9,11 +9,9 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use nix::sys::stat::{major, minor};
-
+use super::leads::{self, Lead};
 use super::sysfs::{Device, Node, read};
 
 /// One use of a device.
@@ -105,14 +103,16 @@ pub fn of(device: &Device) -> Vec<Holder> {
 pub(super) fn of_others(device: &Device, except: u32) -> Vec<Holder> {
     let nodes = device.nodes();
     let mut holders = stacked(&nodes);
-    holders.extend(swaps(&nodes));
+    let mut leads = loops();
+    leads.extend(swaps());
     let mut seen_namespaces = HashSet::new();
     for process in processes() {
         holders.extend(mounts(&nodes, &process, &mut seen_namespaces));
         if process.pid != except {
-            holders.extend(opens(&nodes, &process));
+            leads.extend(opens(&process));
         }
     }
+    holders.extend(users(&nodes, leads));
     holders.sort();
     holders.dedup();
     without_copies(holders)
@@ -144,7 +144,7 @@ fn without_copies(mut holders: Vec<Holder>) -> Vec<Holder> {
     holders
 }
 
-/// What sysfs lists as holders, and loop devices, which it does not.
+/// What sysfs lists as holders.
 fn stacked(nodes: &[Node]) -> Vec<Holder> {
     let mut found = Vec::new();
     for node in nodes {
@@ -156,39 +156,74 @@ fn stacked(nodes: &[Node]) -> Vec<Holder> {
             });
         }
     }
-    for block in names(Path::new("/sys/block")) {
-        if !block.starts_with("loop") {
-            continue;
-        }
-        let backing = read(
-            &Path::new("/sys/block")
-                .join(&block)
-                .join("loop/backing_file"),
-        );
-        let node = backing
-            .ok()
-            .and_then(|path| node_at(nodes, Path::new(&path)));
-        found.extend(node.map(|node| Holder::Stacked {
-            node: node.name.clone(),
-            on_top: block,
-        }));
-    }
     found
 }
 
-fn swaps(nodes: &[Node]) -> Vec<Holder> {
+/// What a path may be in use as.
+enum Use {
+    Loop(String),
+    Swap,
+    Open(Entry),
+}
+
+/// Loop devices, which sysfs does not list as holders.
+fn loops() -> Vec<Lead<Use>> {
+    let blocks = names(Path::new("/sys/block")).into_iter();
+    blocks
+        .filter(|block| block.starts_with("loop"))
+        .filter_map(|block| {
+            let folder = Path::new("/sys/block").join(&block);
+            let path = PathBuf::from(read(&folder.join("loop/backing_file")).ok()?);
+            Some(lead(path.clone(), path, Use::Loop(block)))
+        })
+        .collect()
+}
+
+fn swaps() -> Vec<Lead<Use>> {
     let text = fs::read_to_string("/proc/swaps").unwrap_or_default();
     text.lines()
         .skip(1)
         .filter_map(|line| line.split_whitespace().next())
-        .filter_map(|path| node_at(nodes, Path::new(&unescape(path))))
-        .map(|node| Holder::Swap {
-            node: node.name.clone(),
+        .map(|path| PathBuf::from(unescape(path)))
+        .map(|path| lead(path.clone(), path, Use::Swap))
+        .collect()
+}
+
+fn opens(entry: &Entry) -> Vec<Lead<Use>> {
+    let fds = fs::read_dir(entry.dir.join("fd")).into_iter().flatten();
+    fds.flatten()
+        .filter_map(|fd| {
+            let place = fs::read_link(fd.path()).ok()?;
+            Some(lead(fd.path(), place, Use::Open(entry.clone())))
+        })
+        .collect()
+}
+
+fn lead(path: PathBuf, place: PathBuf, of: Use) -> Lead<Use> {
+    Lead { path, place, of }
+}
+
+/// Those of the leads that end at one of the nodes.
+fn users(nodes: &[Node], leads: Vec<Lead<Use>>) -> Vec<Holder> {
+    let numbered = leads::numbered(leads).into_iter();
+    numbered
+        .filter_map(|(number, of)| {
+            let node = nodes.iter().find(|node| node.number == number)?;
+            let node = node.name.clone();
+            Some(match of {
+                Use::Loop(on_top) => Holder::Stacked { node, on_top },
+                Use::Swap => Holder::Swap { node },
+                Use::Open(entry) => Holder::Open {
+                    node,
+                    process: entry.process(),
+                },
+            })
         })
         .collect()
 }
 
 /// A process of /proc.
+#[derive(Clone)]
 struct Entry {
     pid: u32,
     dir: PathBuf,
@@ -251,28 +286,6 @@ fn mounts(nodes: &[Node], entry: &Entry, seen: &mut HashSet<PathBuf>) -> Vec<Hol
 fn mount_source(line: &str) -> Option<&str> {
     let (_, rest) = line.split_once(" - ")?;
     rest.split(' ').nth(1)?.strip_prefix("/dev/")
-}
-
-fn opens(nodes: &[Node], entry: &Entry) -> Vec<Holder> {
-    let fds = fs::read_dir(entry.dir.join("fd")).into_iter().flatten();
-    fds.flatten()
-        .filter_map(|fd| node_at(nodes, &fd.path()))
-        .map(|node| Holder::Open {
-            node: node.name.clone(),
-            process: entry.process(),
-        })
-        .collect()
-}
-
-/// The node that a path leads to. Only the path's inode is looked at; nothing
-/// is opened.
-fn node_at<'a>(nodes: &'a [Node], path: &Path) -> Option<&'a Node> {
-    let meta = fs::metadata(path).ok()?;
-    if !meta.file_type().is_block_device() {
-        return None;
-    }
-    let number = format!("{}:{}", major(meta.rdev()), minor(meta.rdev()));
-    nodes.iter().find(|node| node.number == number)
 }
 
 fn names(folder: &Path) -> Vec<String> {

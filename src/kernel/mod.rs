@@ -21,6 +21,7 @@ mod helper;
 pub mod holders;
 mod index;
 mod inherited;
+mod leads;
 mod link_deaths;
 mod netlink;
 mod node;
