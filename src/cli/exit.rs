@@ -24,6 +24,9 @@ pub enum Exit {
     KernelRefused = 5,
     /// Timed out.
     TimedOut = 6,
+    /// A signal ended a unit's monitor, and its device is there: the unit decides
+    /// whether that was a stop or is to be made good. No other verb ends so.
+    Left = 75,
 }
 
 impl From<Exit> for ExitCode {
@@ -60,6 +63,7 @@ impl Exit {
             | Error::State { .. }
             | Error::NotAdopted { .. }
             | Error::Appeared { .. }
+            | Error::Unwanted
             | Error::Starting(_)
             | Error::OtherDisk { .. }
             | Error::Disagree

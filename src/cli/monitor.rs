@@ -8,7 +8,7 @@ use super::args::MonitorArgs;
 use super::{Exit, fail, note};
 use crate::config::{Kind, Name, Places, Settings, find};
 use crate::kernel;
-use crate::monitor::{self, Announcement, Error, Orders, Service, Start};
+use crate::monitor::{self, Announcement, Error, Orders, Served, Service, Start};
 
 pub(super) fn run(args: &MonitorArgs) -> Exit {
     // Before anything else is opened.
@@ -39,6 +39,7 @@ pub(super) fn run(args: &MonitorArgs) -> Exit {
             }
         })
     };
+    let by_unit = service.is_there();
     let exit_of = |error: &Error| Exit::of(error) as u8;
     let orders = Orders {
         name: &args.name,
@@ -50,7 +51,8 @@ pub(super) fn run(args: &MonitorArgs) -> Exit {
         service,
     };
     match monitor::serve(orders) {
-        Ok(()) => Exit::Done,
+        Ok(Served::Left) if by_unit => Exit::Left,
+        Ok(_) => Exit::Done,
         Err(error) => {
             if start == Start::Once && found.settings.is_some() {
                 // Whoever asked for it may be gone, and it is not to be tried for ever.

@@ -175,6 +175,9 @@ pub enum Error {
         /// The device.
         device: String,
     },
+    /// Whoever wanted it wants it no more.
+    #[error("it was not attached yet, and is wanted no more")]
+    Unwanted,
     /// A monitor's own words, or a relay's.
     #[error("{said}")]
     Relayed {

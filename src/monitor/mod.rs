@@ -41,7 +41,7 @@ pub use doctor::{Finding, Severity, examine};
 pub use error::Error;
 pub use launch::Announcement;
 pub use lookup::{Attachment, Target, attached, attachment, attachments, uri_of};
-pub use serve::{Announce, Orders, Start, serve};
+pub use serve::{Announce, Orders, Served, Start, serve};
 pub use service::Service;
 pub use status::{Connection, DeviceState, Report, is_lost, not_yet, report};
 pub use unit::{forget_attempt, is_being_stopped, machine_is_stopping};

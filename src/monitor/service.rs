@@ -80,6 +80,12 @@ impl Service {
         }
     }
 
+    /// Whether there is one.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.listens
+    }
+
     /// What waits for this service goes on.
     pub(super) fn ready(&mut self) {
         if !self.is_ready {

@@ -262,6 +262,7 @@ fn a_monitor_may_come_and_go() {
         ready() {{ until systemctl is-active -q nbdctl@data && [ "$(pid)" != $1 ]; do sleep 0.1; done; }}
         sleep 1; writer & writer=$!
         old=$(pid); kill -9 $old; ready $old; echo killed
+        old=$(pid); pkill -x nbdctl; ready $old; echo ended
         sed -i s/10900/10999/ /etc/nbdctl/data.toml
         old=$(pid); systemctl restart nbdctl@data; ready $old; echo restarted
         # A file that cannot be read takes no monitor from a device.
@@ -290,7 +291,7 @@ fn a_monitor_may_come_and_go() {
     ));
     assert_eq!(
         ended.output,
-        "killed\nrestarted\nrestarted\nactive\nkilled\n2\n\
+        "killed\nended\nrestarted\nrestarted\nactive\nkilled\n2\n\
          configured as nbd://127.0.0.1:10999/\n1\n    \"reconnects\": 0,\n    \"outages\": 0,\n\
          failed\nthe device stays attached, and has no monitor: /dev/nbd0 is in use: /dev/nbd0 is \
          mounted on /mnt; let go of it first, or use --force\n\"state\": \"connected\"\ninactive\nstill\n",

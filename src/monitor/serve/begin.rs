@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::insist::Insisting;
 use super::listen::{Listening, listen};
 use super::mail::{Inbox, Mailbox, post_office};
-use super::orders::{Orders, Start};
+use super::orders::{Orders, Served, Start};
 use super::relayed::Relayed;
 use super::report::{NETLINK, kept_as};
 use super::work::{Work, listen_to_deaths};
@@ -35,7 +35,7 @@ use crate::session::addresses_now;
 ///
 /// The device could not be made or taken over, and nothing is left of it that was
 /// not there before.
-pub fn serve(mut orders: Orders<'_>) -> Result<(), Error> {
+pub fn serve(mut orders: Orders<'_>) -> Result<Served, Error> {
     if !kernel::has_sys_admin() {
         return Err(kernel::Error::NoRight.into());
     }
@@ -48,7 +48,7 @@ pub fn serve(mut orders: Orders<'_>) -> Result<(), Error> {
             return Err(Error::Monitored(orders.name.clone()));
         }
         (orders.announce)(Announcement::Served);
-        return Ok(());
+        return Ok(Served::Ended);
     };
     let beginning = Beginning {
         orders,
@@ -58,8 +58,9 @@ pub fn serve(mut orders: Orders<'_>) -> Result<(), Error> {
     let insists = matches!(beginning.orders.start, Start::Insist { .. });
     match beginning.begin(lock) {
         Ok(serving) => serving.run(),
-        // As it was asked to, and nothing is left.
-        Err(Error::Kernel(kernel::Error::Interrupted)) if insists => Ok(()),
+        // Nothing is left.
+        Err(Error::Unwanted) => Ok(Served::Ended),
+        Err(Error::Kernel(kernel::Error::Interrupted)) if insists => Ok(Served::Left),
         Err(error) => Err(error),
     }
 }

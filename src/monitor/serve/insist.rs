@@ -208,9 +208,12 @@ impl Insisting<'_> {
 impl Waiting {
     /// It ends as it was asked to, with nothing left.
     fn end(self) -> Error {
+        if self.replies.is_empty() {
+            return kernel::Error::Interrupted.into();
+        }
         for reply in self.replies {
             let _ = reply.try_send(Answer::done());
         }
-        kernel::Error::Interrupted.into()
+        Error::Unwanted
     }
 }

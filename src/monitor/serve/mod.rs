@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 pub use begin::serve;
-pub use orders::{Orders, Start};
+pub use orders::{Orders, Served, Start};
 pub(super) use watched::Watched;
 
 use super::control::Answer;
@@ -37,7 +37,7 @@ use super::machine::{
     Action, AttemptId, Event, Inheritance, LinkId, Machine, Moment, PlaceId, Standing,
 };
 use super::reconcile::reconcile_one;
-use super::relay::{Heard, Relay};
+use super::relay::Relay;
 use super::runtime::{Lock, Runtime, index_lock};
 use super::service::Service;
 use super::state::State;
@@ -130,7 +130,7 @@ impl Serving<'_> {
         self.began.elapsed()
     }
 
-    fn run(mut self) -> Result<(), Error> {
+    fn run(mut self) -> Result<Served, Error> {
         self.keep_descriptors();
         self.see_to_usability();
         let end = loop {
@@ -138,7 +138,11 @@ impl Serving<'_> {
                 break end;
             }
         };
-        self.end(end)
+        let served = match end {
+            End::Left => Served::Left,
+            End::Detached | End::Gone => Served::Ended,
+        };
+        self.end(end).map(|()| served)
     }
 
     /// One round; `Some` at the end.
@@ -254,7 +258,7 @@ impl Serving<'_> {
         }
         let offers = self.offers.iter_mut();
         let dead: Vec<_> = offers
-            .filter_map(|(attempt, held)| is_lost(held).then_some(*attempt))
+            .filter_map(|(attempt, held)| held.is_lost().then_some(*attempt))
             .collect();
         for attempt in dead {
             self.happen(Event::OfferDied(attempt));
@@ -383,13 +387,4 @@ impl Serving<'_> {
 
 fn news_of(relay: &Relay) -> PollFd<'_> {
     PollFd::new(relay.fd(), PollFlags::POLLIN)
-}
-
-/// An idle session has nothing to say but its end; a relay has, on its other socket.
-fn is_lost(held: &mut Held) -> bool {
-    if held.relay.as_mut().map(Relay::hear) == Some(Heard::End) {
-        return true;
-    }
-    let mut fds = [PollFd::new(held.socket.as_fd(), PollFlags::POLLIN)];
-    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0)
 }

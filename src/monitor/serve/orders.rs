@@ -23,6 +23,15 @@ pub struct Orders<'a> {
     pub service: Service,
 }
 
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// There is nothing to serve any more, as somebody wanted.
+    Ended,
+    /// A signal ended it, and not what it is for.
+    Left,
+}
+
 /// How a device is made that is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {

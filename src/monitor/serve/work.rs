@@ -1,10 +1,13 @@
 //! What takes time, each in a thread of its own that ends with a message. Every
 //! one has a deadline; the loop waits for none.
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::mail::{Mail, Mailbox};
 use crate::config::Settings;
@@ -16,7 +19,7 @@ use crate::monitor::bring_up::queue_settings;
 use crate::monitor::demands::Demands;
 use crate::monitor::links::{check_identity, failure, prepare};
 use crate::monitor::machine::{AttemptId, Event, Failure, HandedOver, Offer, Probe};
-use crate::monitor::relay::{self, Relay, Start};
+use crate::monitor::relay::{self, Heard, Relay, Start};
 use crate::monitor::state::{Link, State};
 use crate::monitor::{KERNEL_DEADLINE, adopt};
 use crate::session::{Address, Deadline, SocketAddr, resolve};
@@ -31,6 +34,17 @@ pub(super) struct Held {
     pub(super) local: Option<SocketAddr>,
     /// Who has it, where the socket leads to a relay.
     pub(super) relay: Option<Relay>,
+}
+
+impl Held {
+    /// An idle session has nothing to say but its end; a relay has, on its other socket.
+    pub(super) fn is_lost(&mut self) -> bool {
+        if self.relay.as_mut().map(Relay::hear) == Some(Heard::End) {
+            return true;
+        }
+        let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+    }
 }
 
 /// Starts threads.
