@@ -51,8 +51,12 @@ pub(super) fn adopt(
             "what /run/nbdctl has is of another device".to_owned(),
         ));
     }
-    // It may have grown without a word in the state.
-    state.size = state.size.max(device.size());
+    // It may have grown without a word in the state; or, where that had the word and the
+    // monitor died before the deed, not.
+    match device.size() {
+        0 => {}
+        size => state.size = size,
+    }
     // And a detach that was killed may have left its order.
     match netlink.disconnect_on_close(state.index, &state.backend_identifier, false) {
         Err(error) if error.is_disconnected() => {

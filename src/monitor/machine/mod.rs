@@ -198,10 +198,11 @@ impl Machine {
     }
 
     /// What an earlier monitor knew: its history, that I/O fails already, that a
-    /// link was cut, and how long before `now` there was no link left.
+    /// link was cut, that the export has grown, and how long before `now` there was no link left.
     pub(super) fn inherit(&mut self, now: Moment, inheritance: Inheritance) {
         self.history = inheritance.history;
         self.going_down = inheritance.going_down;
+        self.larger = inheritance.larger;
         if self.broken_since.is_some() && inheritance.settles {
             self.settling = Settling::Ungreeted;
         }
@@ -242,6 +243,7 @@ impl Machine {
             settles: self.settling != Settling::Not,
             going_down: self.going_down,
             out_for: self.out_since.map(|since| now.saturating_sub(since)),
+            larger: self.larger,
         }
     }
 
@@ -379,4 +381,8 @@ pub(super) struct Inheritance {
     pub(super) going_down: bool,
     /// How long there has been no link.
     pub(super) out_for: Option<Duration>,
+    /// A size that the export has grown to, and the device has not. Older versions left
+    /// it to the next reconnect.
+    #[serde(default)]
+    pub(super) larger: Option<u64>,
 }

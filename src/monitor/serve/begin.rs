@@ -331,11 +331,13 @@ pub(super) fn seed() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
-/// The outage went on while nobody watched.
+/// The outage went on while nobody watched; and the device may have grown, to which its
+/// monitor did not live to say a word.
 fn aged(state: &State) -> Inheritance {
     let since = Duration::from_millis(uptime().saturating_sub(state.written_at));
     Inheritance {
         out_for: state.inheritance.out_for.map(|out| out + since),
+        larger: state.inheritance.larger.filter(|size| *size > state.size),
         ..state.inheritance.clone()
     }
 }

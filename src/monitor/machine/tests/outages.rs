@@ -370,3 +370,23 @@ fn a_kernel_that_does_not_come_back_is_told_about() {
     world.event(Event::HandedOver(HandedOver::Taken));
     assert_eq!(world.machine.stuck_for(world.now), None);
 }
+
+#[test]
+fn a_successor_makes_use_of_what_the_export_has_grown_to() {
+    let policy = Policy {
+        resize_live: true,
+        ..policy()
+    };
+    let mut world = World::new(policy.clone(), 1);
+    world.machine = Machine::new(policy, &[Seen::Alive], Moment::ZERO);
+    let inheritance = Inheritance {
+        larger: Some(2 << 20),
+        ..Inheritance::default()
+    };
+    world.machine.inherit(Moment::ZERO, inheritance.clone());
+    assert_eq!(world.machine.legacy(Moment::ZERO), inheritance);
+    let grows = |action: &Action| matches!(action, Action::Resize(size) if *size == 2 << 20);
+    world.run(60 * SECOND);
+    assert_eq!(world.count(grows), 1);
+    assert_eq!(world.machine.larger(), None);
+}
