@@ -37,7 +37,8 @@ const NOTICE: Duration = Duration::from_secs(2);
 ///
 /// All of its connections must be dead. False when none is: all stay in use, and
 /// later requests wait for `patience` seconds again. Where
-/// some are, requests are sent to nobody, and anew at their io_timeout.
+/// some are, requests are sent to nobody, and anew at their io_timeout. `between` is
+/// called when the first socket is taken and the second is not yet: where a test dies.
 ///
 /// # Errors
 ///
@@ -47,6 +48,7 @@ pub fn give_up(
     index: u32,
     backend_identifier: &str,
     patience: u64,
+    between: impl FnOnce(),
 ) -> Result<bool, Error> {
     let replace = |socket| {
         netlink.reconfigure(Reconfigure {
@@ -63,6 +65,7 @@ pub fn give_up(
         return Ok(false);
     }
     thread::sleep(WAKE_UP);
+    between();
     drop(other_end);
     let until = Instant::now() + NOTICE;
     loop {

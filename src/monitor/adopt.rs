@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use super::error::Error;
+use super::hook;
 use super::machine::Seen;
 use super::relay::{Heard, Relay};
 use super::runtime::Runtime;
@@ -51,6 +52,7 @@ pub(super) fn adopt(
             "what /run/nbdctl has is of another device".to_owned(),
         ));
     }
+    hook::reached("adopt");
     // It may have grown without a word in the state; or, where that had the word and the
     // monitor died before the deed, not.
     match device.size() {
@@ -90,6 +92,7 @@ pub(super) fn adopt(
     let seen_dead = links.iter().any(|(_, seen)| *seen == Seen::Dead);
     let unknown = links.iter().any(|(_, seen)| *seen == Seen::Unknown);
     let one_is_dead = unknown && !seen_dead && has_dead_link(&state, netlink)?;
+    hook::reached("adopted");
     Ok(Adopted {
         state,
         links,

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::error::Error;
+use super::hook;
 use super::links::Links;
 use super::lookup::{by_name, foreign_owner};
 use super::machine::Inheritance;
@@ -145,6 +146,7 @@ impl Bringing<'_> {
         let mut state = self.state(device, links, &saved);
         self.runtime.store(&state)?;
         queue.finish(device, KERNEL_DEADLINE)?;
+        hook::reached("queue-set");
         wait_until_readable(device, self.settings.connect_timeout, || {
             if (self.stopped)() {
                 return Some(kernel::Error::Interrupted);
@@ -158,6 +160,7 @@ impl Bringing<'_> {
         }
         state.usable = true;
         self.runtime.store(&state)?;
+        hook::reached("usable");
         Ok(state)
     }
 
@@ -231,6 +234,7 @@ impl Bringing<'_> {
         // still know what to put back.
         let state = self.state(device, links, &saved);
         self.runtime.store(&state)?;
+        hook::reached("connect-stored");
         let connect = Connect {
             index: device.index(),
             size: links.geometry.size,
@@ -254,6 +258,7 @@ impl Bringing<'_> {
             }
             return Err(error.into());
         }
+        hook::reached("connected");
         Ok(saved)
     }
 

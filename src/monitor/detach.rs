@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::KERNEL_DEADLINE;
 use super::control::{Request, ask};
 use super::error::Error;
+use super::hook;
 use super::interrupt::Interrupt;
 use super::lookup::{Target, by_name, foreign_owner};
 use super::reconcile::{reconcile, reconcile_one, tell_udev};
@@ -162,6 +163,7 @@ pub(super) fn take_down(
             .for_each(relay::see_off)
     };
     still_the_same(device, identifier)?;
+    hook::reached("detach");
     if force {
         let _turn = index_lock(LOCK_DEADLINE)?;
         disconnect(device, identifier, &runtime, &netlink)?;
@@ -176,6 +178,7 @@ pub(super) fn take_down(
             let _ = netlink.disconnect_on_close(device.index(), &backend, false);
             return Err(error);
         }
+        hook::reached("released");
         see_off();
         match index_lock(LOCK_DEADLINE) {
             Ok(_turn) => put_back(device, &runtime, known),

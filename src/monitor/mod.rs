@@ -14,6 +14,7 @@ mod demands;
 mod detach;
 mod doctor;
 mod error;
+mod hook;
 mod interrupt;
 mod launch;
 mod links;

@@ -168,7 +168,16 @@ scenario!(a_device_that_gave_up_is_revived_in_place, |machine| {
             None,
             "it waits"
         );
-        assert!(give_up(&rig.netlink, 0, &Device::new(0).backend().unwrap(), 600).unwrap());
+        assert!(
+            give_up(
+                &rig.netlink,
+                0,
+                &Device::new(0).backend().unwrap(),
+                600,
+                || {}
+            )
+            .unwrap()
+        );
         // io_timeout (1 s), the timer's own rounding, and the new patience (1 s).
         for read in [&fresh, &in_flight] {
             let (status, _) = rig
@@ -214,7 +223,7 @@ scenario!(
             thread::sleep(Duration::from_millis(300));
             assert_eq!(direct.ended(&name("fresh"), Duration::ZERO), None);
             let begun = Instant::now();
-            assert!(give_up(&direct.netlink, 0, direct.backend(), 600).unwrap());
+            assert!(give_up(&direct.netlink, 0, direct.backend(), 600, || {}).unwrap());
             for what in ["fresh", "in-flight"] {
                 let (status, _) = direct
                     .ended(&name(what), io_timeout + Duration::from_secs(4))
@@ -251,7 +260,7 @@ scenario!(
         let io_timeout = Duration::from_secs(3);
         let direct = Direct::with(machine, &server.uri(), 2, io_timeout);
         direct.read(0);
-        assert!(!give_up(&direct.netlink, 0, direct.backend(), 600).unwrap());
+        assert!(!give_up(&direct.netlink, 0, direct.backend(), 600, || {}).unwrap());
         // The first is the one that this guest's only processor uses.
         direct.sockets[0].cut();
         direct.expect_deaths(1, Duration::from_secs(1));
@@ -260,7 +269,7 @@ scenario!(
                 thread::sleep(Duration::from_millis(100));
                 direct.read_in_background("read", 100);
             });
-            assert!(give_up(&direct.netlink, 0, direct.backend(), 600).unwrap());
+            assert!(give_up(&direct.netlink, 0, direct.backend(), 600, || {}).unwrap());
         });
         let (status, after) = direct.ended("read", 2 * io_timeout).unwrap();
         println!("{after:?}");

@@ -51,4 +51,5 @@ mod relay;
 mod rig;
 mod round_trips;
 mod silence;
+mod steps;
 mod worth;

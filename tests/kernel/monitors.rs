@@ -24,7 +24,7 @@ fn say(machine: &Machine, request: &str) -> String {
     machine.sh(&saying(request))
 }
 
-fn saying(request: &str) -> String {
+pub fn saying(request: &str) -> String {
     format!(
         "python3 - <<'END'
 import socket
@@ -35,91 +35,6 @@ print(s.makefile().readline().strip())
 END"
     )
 }
-
-/// Starts a monitor that dies at a step, on the device that is there.
-fn doomed(step: &str) {
-    let attach = Command::new(env!("CARGO_BIN_EXE_nbdctl"))
-        .args(["attach", URI, "--name", "x", "--connect-timeout", "1"])
-        .env("NBDCTL_TEST_DIE_AT", step)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    // It may be dead by the time that attach asks.
-    let _ = attach.unwrap();
-}
-
-scenario!(a_monitor_may_die_at_every_step, |machine| {
-    let image = image(machine);
-    let start = || server::nbdkit(&image, PORT, &[], &[]);
-    let mut server = start();
-    let kept = Kept::attach(machine, &image, URI, &[]).loaded();
-    for step in [
-        "dial",
-        "dial:3",
-        "offered",
-        "offer-stored",
-        "hand-over",
-        "taken",
-        "linked",
-    ] {
-        kept.kill_monitor();
-        doomed(step);
-        server.kill();
-        let down = kept.mark();
-        thread::sleep(SECOND);
-        server = start();
-        // The one that dies comes as far as its step.
-        thread::sleep(Duration::from_millis(700));
-        let left = machine.try_sh("pgrep -x nbdctl").stdout;
-        assert_eq!(left, "", "the monitor did not die at \"{step}\"");
-        let back = kept.mark();
-        kept.again();
-        kept.resumes(down, back, GENEROUS, IN_FLIGHT + GENEROUS);
-        println!("{step}: it goes on");
-    }
-    kept.finish();
-});
-
-newest!(a_monitor_may_die_while_it_cuts_or_gives_up, |machine| {
-    let image = image(machine);
-    // nbdkit may abort when a connection is reset.
-    let start = || server::qemu_nbd(&image, PORT, &[]);
-    let mut server = start();
-    let nbdctl = env!("CARGO_BIN_EXE_nbdctl");
-    for step in ["cut-stored", "cut"] {
-        machine.sh(&format!(
-            "NBDCTL_TEST_DIE_AT={step} {nbdctl} attach {URI} --name x --settle-time 2"
-        ));
-        let kept = Kept::of_another(machine, &image, URI).loaded();
-        // It answers nobody any more.
-        machine.try_sh(&saying("{\"request\":\"reconnect\",\"cut\":true}"));
-        let down = kept.mark();
-        machine.sh("sleep 0.5");
-        let left = machine.try_sh("pgrep -x nbdctl").stdout;
-        assert_eq!(left, "", "the monitor did not die at \"{step}\"");
-        let back = kept.mark();
-        machine.sh(&format!("{nbdctl} attach {URI} --name x --settle-time 2"));
-        let settled = 2 * SECOND + GENEROUS;
-        kept.resumes(down, back, settled, settled + IN_FLIGHT);
-        // A cut that was done and not settled is the successor's to settle.
-        let waited = kept.number("last_outage_ms");
-        assert!(step == "cut-stored" || waited >= 2000, "{waited}");
-        kept.finish();
-        fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
-    }
-    let kept = Kept::attach(machine, &image, URI, &["--dead-timeout", "2"]);
-    kept.kill_monitor();
-    doomed("give-up");
-    server.kill();
-    thread::sleep(4 * SECOND);
-    assert_eq!(machine.try_sh("pgrep -x nbdctl").stdout, "");
-    server = start();
-    kept.again();
-    machine.sh("dd if=/dev/nbd0 of=/dev/null bs=4k skip=7 count=1 iflag=direct status=none");
-    machine.detach("x");
-    machine.assert_clean();
-    drop(server);
-});
 
 newest!(
     monitors_die_at_random_and_outages_come_while_none_lives,

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::relayed::Relayed;
 use super::work::{Dial, NewRelay};
-use super::{Serving, Watched, hook};
+use super::{Serving, Watched};
 use crate::monitor::demands::Demands;
+use crate::monitor::hook;
 use crate::monitor::machine::{
     Acks, Action, AttemptId, CutReason, Event, HandedOver, LinkId, Moment, PlaceId, Probe, Sample,
     Standing,
@@ -154,6 +155,7 @@ impl Serving<'_> {
                 // From now on nothing smaller will do, whoever dies in between.
                 self.state.size = size;
                 self.store();
+                hook::reached("resize-stored");
                 if self.state.by_relay() {
                     self.grow_relay(size);
                 } else {

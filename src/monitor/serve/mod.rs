@@ -5,7 +5,6 @@
 mod act;
 mod begin;
 mod files;
-mod hook;
 mod insist;
 mod listen;
 mod mail;

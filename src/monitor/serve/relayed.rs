@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Serving, hook};
+use super::Serving;
 use crate::monitor::control::Answer;
+use crate::monitor::hook;
 use crate::monitor::machine::{Event, History, LinkId, Offer, Standing};
 use crate::monitor::relay::{self, Heard, Relay};
 use crate::relay::message::{Order, Promise, Report, Standing as Told};

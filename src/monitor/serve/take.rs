@@ -5,11 +5,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::mail::Mail;
-use super::{Detaching, End, Serving, hook};
+use super::{Detaching, End, Serving};
 use crate::kernel::Seen;
 use crate::monitor::control::{Answer, Request};
 use crate::monitor::detach;
 use crate::monitor::error::Error;
+use crate::monitor::hook;
 use crate::monitor::machine::{Event, HandedOver, Standing};
 use crate::monitor::relay;
 use crate::relay::message::Order;

@@ -17,6 +17,7 @@ use crate::kernel::{
 };
 use crate::monitor::bring_up::queue_settings;
 use crate::monitor::demands::Demands;
+use crate::monitor::hook;
 use crate::monitor::links::{check_identity, failure, prepare};
 use crate::monitor::machine::{AttemptId, Event, Failure, HandedOver, Offer, Probe};
 use crate::monitor::relay::{self, Heard, Relay, Start};
@@ -274,7 +275,8 @@ impl Work {
         self.start(
             "give-up",
             move |work| {
-                let result = give_up(&work.netlink, index, &backend, patience);
+                let between = || hook::reached("gave-up-half");
+                let result = give_up(&work.netlink, index, &backend, patience, between);
                 Mail::Event(Event::GaveUp(result.map_err(|error| error.to_string())))
             },
             Mail::Event(Event::GaveUp(Err("no thread".to_owned()))),
@@ -287,6 +289,7 @@ impl Work {
             "resize",
             move |work| {
                 let result = work.netlink.resize(index, &backend, size);
+                hook::reached("resized");
                 let result = result.map(|()| size).map_err(|error| error.to_string());
                 Mail::Event(Event::Resized(result))
             },
@@ -343,6 +346,7 @@ impl Work {
             move |work| {
                 let queue = queue_settings(&work.settings, sockets, max_sectors_kb);
                 let allowed = work.settings.connect_timeout;
+                hook::reached("finish");
                 let done = queue
                     .finish(&device, KERNEL_DEADLINE)
                     .and_then(|()| wait_until_readable(&device, allowed, || None));

@@ -1,5 +1,5 @@
 //! Where a test has the monitor die: at each step of what it does, as SIGKILL
-//! would have it. In a release there is nothing of it.
+//! would have it. In a release there is nothing of it. `tests/kernel/steps.rs` has them all.
 
 /// `NBDCTL_TEST_DIE_AT=STEP[:N]`: at the Nth time that the step is reached.
 #[cfg(debug_assertions)]
