@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::direct::Direct;
 use crate::kept::Kept;
+use crate::liar;
 use crate::machine::Machine;
 use crate::server;
 
@@ -213,6 +214,138 @@ newest!(
         assert_eq!(udev.names(), [""; 0]);
     }
 );
+
+/// Every link in /dev, of whoever's making, and where it leads.
+fn all_links(udev: &Udev<'_>) -> Vec<String> {
+    udev.settle();
+    let found = udev
+        .machine
+        .sh("find /dev -type l -printf '%P %l\\n' | LC_ALL=C sort");
+    // Counts events, and is never the same.
+    let lines = found.lines().filter(|line| !line.contains("by-diskseq/"));
+    lines.map(str::to_owned).collect()
+}
+
+newest!(an_export_may_be_called_anything, |machine| {
+    // What a server calls its export; the same in a URI; and what is left of it in
+    // by-id, for want of a name, and in by-path.
+    const EXPORTS: &[(&str, &str, &str, &str)] = &[
+        ("disk", "disk", "disk", "disk"),
+        ("a disk", "a%20disk", "a-disk-c9c31325", r"a\x20disk"),
+        (
+            "/dev/sda",
+            "/dev/sda",
+            "-dev-sda-80db4614",
+            r"\x2fdev\x2fsda",
+        ),
+        (
+            "a/../../b",
+            "a%2f..%2f..%2fb",
+            "a-..-..-b-6f6b7d3f",
+            r"a\x2f..\x2f..\x2fb",
+        ),
+        (
+            "../../etc",
+            "../../etc",
+            "..-..-etc-69bbb71f",
+            r"..\x2f..\x2fetc",
+        ),
+        (
+            "a\nNBDCTL_BY_ID=x\nSYMLINK=y",
+            "a%0aNBDCTL_BY_ID=x%0aSYMLINK=y",
+            "a-NBDCTL_BY_ID-x-SYMLINK-y-1503e801",
+            r"a\x0aNBDCTL_BY_ID=x\x0aSYMLINK=y",
+        ),
+        ("\"a'b\"", "%22a'b%22", "-a-b--d6923461", r"\x22a\x27b\x22"),
+        (
+            "$(touch pwned)",
+            "$(touch%20pwned)",
+            "--touch-pwned--1e591b52",
+            r"\x24\x28touch\x20pwned\x29",
+        ),
+        (
+            "`id`;%k $env{DEVNAME}",
+            "%60id%60;%25k%20$env%7bDEVNAME%7d",
+            "-id---k--env-DEVNAME--79e07d02",
+            r"\x60id\x60\x3b\x25k\x20\x24env\x7bDEVNAME\x7d",
+        ),
+        (
+            "ä€\u{202e}",
+            "%c3%a4%e2%82%ac%e2%80%ae",
+            "----549d30fe",
+            r"\xc3\xa4\xe2\x82\xac\xe2\x80\xae",
+        ),
+        (r"\x2f", "%5cx2f", "-x2f-ab173337", r"\x5cx2f"),
+        ("a-part1", "a-part1", r"a\x2dpart1", r"a\x2dpart1"),
+        (" ", "%20", "--e2f01f75", r"\x20"),
+        (".", ".", ".", "."),
+    ];
+    // Of a device that has no file system: the driver's and udev's own, and ours.
+    const PROPERTIES: &[&str] = &[
+        "CURRENT_TAGS",
+        "DEVLINKS",
+        "DEVNAME",
+        "DEVPATH",
+        "DEVTYPE",
+        "ID_MODEL",
+        "ID_PATH",
+        "ID_SERIAL",
+        "ID_SERIAL_SHORT",
+        "MAJOR",
+        "MINOR",
+        "NBDCTL_BY_ID",
+        "NBDCTL_BY_PATH",
+        "NBDCTL_LVM_LOOKED",
+        "NBDCTL_NAME",
+        "SUBSYSTEM",
+        "TAGS",
+    ];
+    let mut config = liar::Config::new();
+    config.socket = liar::Socket::Tcp("127.0.0.1:10900".parse().unwrap());
+    config.exports = EXPORTS
+        .iter()
+        .map(|(name, ..)| liar::Export::new(name, 16 << 20))
+        .collect();
+    let server = liar::start(config);
+    let udev = Udev::start(machine);
+    // What udev itself calls a device, attached or not.
+    udev.event();
+    let before = all_links(&udev);
+    for (export, in_uri, name, in_path) in EXPORTS {
+        let uri = format!("nbd://127.0.0.1:10900/{in_uri}");
+        let device = machine.attach(&[&uri]);
+        assert_eq!(device, "/dev/nbd0", "{export:?}");
+        let mut golden = before.clone();
+        golden.extend([
+            format!("disk/by-id/nbd-127.0.0.1-10900-{name} ../../nbd0"),
+            format!("disk/by-path/ip-127.0.0.1:10900-nbd-{in_path} ../../nbd0"),
+        ]);
+        golden.sort();
+        let links = all_links(&udev);
+        let known = udev.properties("nbd0");
+        println!("{export:?}: {links:#?} {known:#?}");
+        assert_eq!(links, golden, "{export:?}");
+        let keys: Vec<_> = known
+            .iter()
+            .filter_map(|line| Some(line.split_once('=')?.0))
+            .collect();
+        assert_eq!(keys, PROPERTIES, "{export:?}: {known:#?}");
+        assert!(
+            known.contains(&format!("NBDCTL_BY_ID=nbd-127.0.0.1-10900-{name}")),
+            "{known:#?}"
+        );
+        let plain = |c: char| c.is_ascii_alphanumeric() || r"#+-.:=@_\/ ".contains(c);
+        assert!(
+            known.iter().all(|line| line.chars().all(plain)),
+            "{known:#?}"
+        );
+        machine.detach("/dev/nbd0");
+        assert_eq!(all_links(&udev), before, "{export:?}");
+    }
+    assert!(!Path::new("/pwned").exists() && !machine.path("pwned").exists());
+    machine.assert_clean();
+    drop(server);
+});
 
 newest!(a_volume_group_on_a_whole_disk_is_seen_once, |machine| {
     let udev = Udev::start(machine);
