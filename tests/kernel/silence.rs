@@ -207,6 +207,39 @@ newest!(a_monitor_in_another_network_namespace, |machine| {
     drop(server);
 });
 
+newest!(silence_is_noticed_in_another_network_namespace, |machine| {
+    let image = image(machine);
+    let net = Net::new(machine);
+    let start = || net.qemu_nbd(&image, PORT, &[]);
+    let server = start();
+    let nbdctl = env!("CARGO_BIN_EXE_nbdctl");
+    // All that the two say to each other goes through that namespace's loopback.
+    machine.sh(&format!(
+        "ip netns exec server {nbdctl} attach {URI} --name x --silence-timeout 3"
+    ));
+    let kept = Kept::of_another(machine, &image, URI).loaded();
+    machine.sh("tc -n server qdisc replace dev lo root netem loss 100%");
+    let down = kept.mark();
+    thread::sleep(outage());
+    assert_eq!(kept.status()["state"], "reconnecting", "it was cut");
+    machine.sh("tc -n server qdisc del dev lo root");
+    let back = kept.mark();
+    goes_on_after_a_cut(&kept, down, back);
+    // It has to see first that the server greets others.
+    thread::sleep(8 * SECOND);
+    server.stop();
+    let down = kept.mark();
+    thread::sleep(outage());
+    assert_eq!(kept.status()["state"], "reconnecting", "it was cut");
+    server.kill();
+    let server = start();
+    let back = kept.mark();
+    goes_on_after_a_cut(&kept, down, back);
+    assert_eq!(kept.number("outages"), 2);
+    kept.finish();
+    drop(server);
+});
+
 // The one way in which a link without a descriptor can be cut here leaves it with
 // data that TCP would deliver when the network is back: an old write, over newer
 // ones. (Seen in a campaign, 46 s later.)
