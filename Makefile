@@ -74,7 +74,7 @@ bench:
 outages:
 	tests/setup test
 	NBDCTL_FULL_LENGTH=1 $(CARGO) test --locked --test kernel -- \
-		outages:: silence:: calm:: monitors:: steps:: relay:: forgets:: worth:: two_hundred --include-ignored --nocapture
+		outages:: silence:: calm:: monitors:: mounted:: patience:: steps:: relay:: forgets:: worth:: two_hundred --include-ignored --nocapture
 
 # Form and lints; apart from the tests, as a newer toolchain may find more.
 check:

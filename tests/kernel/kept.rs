@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::load::{Load, LoadReport, Plan};
+use crate::load::{Load, LoadReport, Plan, Resumed};
 use crate::machine::Machine;
 
 /// What CI allows where the design says half a second, or a second and a bit: the
@@ -16,10 +16,58 @@ pub const GENEROUS: Duration = Duration::from_secs(5);
 
 pub const SECOND: Duration = Duration::from_secs(1);
 
-/// The length of an outage: short in CI, as it is meant with `make campaign`.
+/// What the design says of a server that is back: requests that come then are served
+/// with the RECONFIGURE, and those in flight after io_timeout and the timer's rounding.
+const FRESH: Duration = Duration::from_millis(500);
+const IN_FLIGHT: Duration = Duration::from_millis(2300);
+
+/// By how much the worst of many may miss it: two cores are shared with others.
+const SLACK: Duration = SECOND;
+
+/// Whether this is `make outages`, which has the machine to itself.
+pub fn is_full_length() -> bool {
+    env::var_os("NBDCTL_FULL_LENGTH").is_some()
+}
+
+/// The length of an outage: short in CI, as it is meant with `make outages`.
 pub fn span(short: u64, full: u64) -> Duration {
-    let full_length = env::var_os("NBDCTL_FULL_LENGTH").is_some();
-    Duration::from_secs(if full_length { full } else { short })
+    Duration::from_secs(if is_full_length() { full } else { short })
+}
+
+/// How I/O went on after outages of one kind.
+#[derive(Default)]
+pub struct Times {
+    fresh: Vec<Duration>,
+    in_flight: Vec<Duration>,
+}
+
+impl Times {
+    pub fn add(&mut self, resumed: Resumed) {
+        self.fresh.extend(resumed.fresh);
+        self.in_flight.extend(resumed.in_flight);
+    }
+
+    /// Prints them. With `make outages` most are as the design says, and none is much
+    /// longer; in CI `resumes` has a bound for each.
+    pub fn assert(mut self, what: &str) {
+        let both = [
+            ("new requests", &mut self.fresh, FRESH),
+            ("in flight", &mut self.in_flight, IN_FLIGHT),
+        ];
+        for (kind, times, limit) in both {
+            times.sort();
+            let Some(most) = times.last().copied() else {
+                continue;
+            };
+            let median = times[times.len() / 2];
+            let count = times.len();
+            println!("{what}, {kind}: median {median:.2?}, max {most:.2?} of {count}: {times:.2?}");
+            if is_full_length() {
+                assert!(median <= limit, "{what}, {kind}: {median:?}");
+                assert!(most <= limit + SLACK, "{what}, {kind}: {most:?}");
+            }
+        }
+    }
 }
 
 pub struct Kept<'a> {
@@ -130,7 +178,13 @@ impl<'a> Kept<'a> {
 
     /// Waits until everything goes on, and checks how long it took from when it
     /// could.
-    pub fn resumes(&self, down: Instant, back: Instant, fresh: Duration, in_flight: Duration) {
+    pub fn resumes(
+        &self,
+        down: Instant,
+        back: Instant,
+        fresh: Duration,
+        in_flight: Duration,
+    ) -> Resumed {
         let limit = fresh.max(in_flight) + GENEROUS;
         let went_on = self.load().wait_until_resumed(limit);
         let resumed = self.load().resumed_after(down, back);
@@ -150,6 +204,7 @@ impl<'a> Kept<'a> {
         if let Some(took) = resumed.in_flight {
             assert!(took <= in_flight, "those in flight: {took:?}");
         }
+        resumed
     }
 
     /// Ends the load, in which nothing failed and nothing was wrong.

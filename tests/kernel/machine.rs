@@ -16,7 +16,13 @@ const GUESTS: usize = 2;
 
 /// And of those that do little but wait for a time to pass.
 const IDLE_GUESTS: usize = 3;
-const IDLE: [&str; 3] = ["calm::", "outages::", "silence::"];
+const IDLE: [&str; 5] = [
+    "calm::",
+    "mounted::",
+    "outages::",
+    "patience::",
+    "silence::",
+];
 
 /// A guest that takes longer is stuck.
 const LIMIT_SECONDS: u32 = 400;

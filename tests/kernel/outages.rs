@@ -4,7 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::kept::{GENEROUS, Kept, SECOND, span};
+use crate::kept::{GENEROUS, Kept, SECOND, Times, span};
 use crate::machine::Machine;
 use crate::network::Net;
 use crate::server::{self, Server};
@@ -22,12 +22,22 @@ fn image(machine: &Machine) -> std::path::PathBuf {
 /// Kills it under load, and starts it again after a while.
 #[must_use]
 fn restart(kept: &Kept<'_>, server: Server, after: Duration, start: impl Fn() -> Server) -> Server {
+    restart_timed(kept, server, after, start, &mut Times::default())
+}
+
+pub fn restart_timed(
+    kept: &Kept<'_>,
+    server: Server,
+    after: Duration,
+    start: impl Fn() -> Server,
+    times: &mut Times,
+) -> Server {
     server.kill();
     let down = kept.mark();
     thread::sleep(after);
     let server = start();
     let back = kept.mark();
-    kept.resumes(down, back, GENEROUS, IN_FLIGHT + GENEROUS);
+    times.add(kept.resumes(down, back, GENEROUS, IN_FLIGHT + GENEROUS));
     server
 }
 
@@ -37,9 +47,12 @@ scenario!(a_killed_server_that_comes_back_is_no_error, |machine| {
         let mut server = start(machine, &image, PORT);
         let kept = Kept::attach(machine, &image, URI, &[]).loaded();
         let times = span(3, 20).as_secs();
+        let mut took = Times::default();
         for _ in 0..times {
-            server = restart(&kept, server, SECOND, || start(machine, &image, PORT));
+            let again = || start(machine, &image, PORT);
+            server = restart_timed(&kept, server, SECOND, again, &mut took);
         }
+        took.assert(name);
         let status = kept.status();
         println!("{name}: {status:#}");
         assert_eq!(status["state"], "connected");
@@ -136,38 +149,6 @@ newest!(
         drop(server);
     }
 );
-
-newest!(a_mounted_file_system_notices_nothing, |machine| {
-    let image = image(machine);
-    let start = || server::nbdkit(&image, PORT, &[], &[]);
-    let mut server = start();
-    let device = machine.attach(&[URI, "--name", "x"]);
-    // Without serialize_overlap this fio reads blocks that it is writing, and finds
-    // half of each; without any outage, too (nbdkit's log shows them overlap).
-    machine.sh(&format!(
-        "mkfs.ext4 -q {device}; mkdir mnt; mount {device} mnt
-         fio --name=x --directory=mnt --rw=randrw --bs=16k --size=16m --verify=crc32c \
-             --do_verify=1 --verify_backlog=64 --time_based --runtime=12 --direct=1 \
-             --ioengine=libaio --iodepth=4 --serialize_overlap=1 --fsync=32 >fio.log 2>&1 &
-         echo $! >fio.pid; sleep 4"
-    ));
-    for _ in 0..2 {
-        server.kill();
-        thread::sleep(SECOND);
-        server = start();
-        thread::sleep(2 * SECOND);
-    }
-    machine.sh(
-        "while kill -0 $(cat fio.pid) 2>/dev/null; do sleep 0.1; done
-         cat fio.log; if grep -i -e 'error=[1-9]' -e 'verify:' fio.log; then exit 1; fi
-         grep 'err= 0' fio.log",
-    );
-    machine.sh(&format!("umount mnt; e2fsck -fn {device}"));
-    assert!(!machine.sh("dmesg").contains("I/O error"));
-    machine.detach("x");
-    machine.assert_clean();
-    drop(server);
-});
 
 newest!(
     a_weaker_server_is_refused_until_the_right_one_is_back,
@@ -273,71 +254,6 @@ newest!(
         }
     }
 );
-
-scenario!(
-    patience_ends_softly_and_a_late_server_revives_the_device,
-    |machine| {
-        let image = image(machine);
-        let start = || server::nbdkit(&image, PORT, &[], &[]);
-        let mut server = start();
-        let kept = Kept::attach(machine, &image, URI, &["--dead-timeout", "5"]);
-        for round in 1..=2u64 {
-            server.stop();
-            machine.sh(&format!(
-                "(s=0; dd if=/dev/nbd0 of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null || s=$?
-              echo $s >in-flight-{round}) >/dev/null 2>&1 & sleep 0.2"
-            ));
-            server.kill();
-            let down = Instant::now();
-            let fresh =
-                machine.try_sh("dd if=/dev/nbd0 of=/dev/null bs=4k skip=9 count=1 iflag=direct");
-            let took = down.elapsed();
-            assert!(fresh.stderr.contains("Input/output error"), "{fresh:?}");
-            assert!((4..10).contains(&took.as_secs()), "{took:?}");
-            let until = down + 10 * SECOND;
-            let ended = machine.path(&format!("in-flight-{round}"));
-            while fs::read_to_string(&ended).unwrap_or_default().is_empty() {
-                assert!(Instant::now() < until + GENEROUS, "it is still in flight");
-                thread::sleep(Duration::from_millis(20));
-            }
-            assert_eq!(fs::read_to_string(&ended).unwrap(), "1\n");
-            kept.wait_for("dead", GENEROUS);
-            let status = machine.nbdctl(&["status", "x"]);
-            assert_eq!(status.status, 1, "a dead device is no success");
-            assert!(
-                status.stdout.contains("I/O fails until it is back"),
-                "{status:?}"
-            );
-            assert_eq!(machine.sh("ps -eo stat= | grep -c ^D || true"), "0");
-            server = start();
-            kept.wait_for("connected", GENEROUS);
-            machine
-                .sh("dd if=/dev/nbd0 of=/dev/null bs=4k skip=99 count=1 iflag=direct status=none");
-            assert_eq!(machine.sh("cat /sys/block/nbd0/queue/io_timeout"), "1000");
-            assert_eq!(kept.number("outages"), round);
-        }
-        // A dead one is detached like any other.
-        server.kill();
-        kept.wait_for("dead", 10 * SECOND);
-        machine.detach("x");
-        machine.assert_clean();
-    }
-);
-
-newest!(after_a_revival_an_outage_is_no_error_again, |machine| {
-    let image = image(machine);
-    let start = || server::nbdkit(&image, PORT, &[], &[]);
-    let server = start();
-    let kept = Kept::attach(machine, &image, URI, &["--dead-timeout", "3"]);
-    server.kill();
-    kept.wait_for("dead", 10 * SECOND);
-    let server = start();
-    kept.wait_for("connected", GENEROUS);
-    let kept = kept.loaded();
-    let server = restart(&kept, server, SECOND, start);
-    kept.finish();
-    drop(server);
-});
 
 newest!(a_dead_device_delays_no_healthy_one, |machine| {
     let image = machine.image("image", 32 << 20);
