@@ -227,3 +227,31 @@ fn the_program_is_a_generator_by_its_name() {
     assert_eq!(ran.status.code(), Some(0), "{ran:?}");
     assert!(ran.stdout.is_empty());
 }
+
+/// What the README of the units says is what this machine's systemd counts; where it has
+/// no figure of that version, no more than it has of another.
+#[test]
+fn the_unit_is_as_exposed_as_is_recorded() {
+    let analyze = |args: &[&str]| {
+        let ran = Command::new("systemd-analyze").args(args).output();
+        let ran = ran.expect("systemd-analyze cannot be run: tests/setup installs it");
+        String::from_utf8_lossy(&ran.stdout).into_owned()
+    };
+    let version = analyze(&["--version"]);
+    let version = version.split(' ').nth(1).unwrap().to_owned();
+    let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/nbdctl@.service");
+    let said = analyze(&["security", "--offline=yes", "--no-pager", unit]);
+    let (_, figure) = said.split_once("Overall exposure level").unwrap();
+    let figure = figure.split(' ').find(|word| word.parse::<f64>().is_ok());
+    let figure = figure.unwrap();
+    let recorded = include_str!("../systemd/README.md");
+    if recorded.contains(&format!(" {version} ")) {
+        assert!(
+            recorded.contains(&format!(" {version} gives {figure},"))
+                || recorded.contains(&format!(" of {version} {figure}.")),
+            "{version}: {figure}"
+        );
+    } else {
+        assert!(figure.parse::<f64>().unwrap() <= 4.8, "{version}: {figure}");
+    }
+}
