@@ -10,7 +10,7 @@ use crate::machine::Machine;
 
 /// Every answer takes longer than silence may last; requests fill the window.
 fn slow(machine: &Machine, connections: &str) {
-    let (delay, silence) = (span(5, 45), span(2, 30));
+    let (delay, silence) = (45 * SECOND, 30 * SECOND);
     let server = liar::start(liar::Config::new());
     let uri = server.uri("disk");
     let io_timeout = (delay * 2).as_millis().to_string();
@@ -22,7 +22,7 @@ fn slow(machine: &Machine, connections: &str) {
     machine.attach(&[&[uri.as_str(), "--name", "x"], &extra[..]].concat());
     thread::sleep(8 * SECOND);
     server.set(|config| config.slowness = delay);
-    let seconds = span(16, 600).as_secs();
+    let seconds = span(120, 600).as_secs();
     machine.sh(&format!(
         "fio --name=x --filename=/dev/nbd0 --rw=randrw --bs=256k --direct=1 --ioengine=libaio \
              --iodepth=32 --time_based --runtime={seconds} --size=60m >fio.log 2>&1
