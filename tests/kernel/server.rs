@@ -1,6 +1,7 @@
 //! Real servers, started in the guest and ended with their test.
 
 use std::fs;
+use std::io::Read;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -268,7 +269,25 @@ pub fn nbd_server_at(place: Place, machine: &Machine, image: &Path, port: u16) -
         assert!(Instant::now() < until, "nbd-server wrote no pid");
         thread::sleep(Duration::from_millis(20));
     };
-    listening(place, port, Process::Group(group))
+    let server = listening(place, port, Process::Group(group));
+    if place.namespace.is_none() {
+        // It listens before it is done with what it does at first.
+        while !greets(place, port) {
+            assert!(Instant::now() < until, "nbd-server greets nobody");
+        }
+    }
+    server
+}
+
+fn greets(place: Place, port: u16) -> bool {
+    let mut greeting = [0; 8];
+    let Ok(mut stream) = TcpStream::connect((place.address, port)) else {
+        return false;
+    };
+    stream
+        .set_read_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
+    stream.read_exact(&mut greeting).is_ok() && &greeting == b"NBDMAGIC"
 }
 
 /// The three of them on the same image, by name; run one at a time.
