@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use nbdctl::relay::message::Standing;
+use nbdctl::relay::message::{Order, Promise, Standing};
 
 use crate::begin;
 use crate::driver::{READ, WRITE};
@@ -89,6 +89,44 @@ fn several_connections_die_one_by_one_and_together() {
     });
     load.end(&relay.driver);
     assert_eq!(server.complaints(), [] as [String; 0]);
+}
+
+#[test]
+fn every_connection_leads_to_one_server() {
+    let export = || Export::new("disk", SIZE);
+    let first = liar::start(Config::new().export(export()));
+    let second = liar::start(Config::new().export(export()));
+    first.stop();
+    let mut orders = begin(&second);
+    orders.addresses.insert(0, first.address().to_string());
+    orders.connections = 2;
+    let mut relay = Relay::dial(orders);
+    relay
+        .monitor()
+        .until("offered", |report| report.offered.is_some());
+    // Its second connection could only be to the other.
+    first.start();
+    second.tell(liar::Lie::HangUp(liar::Phase::BeforeGreeting));
+    relay.monitor().say(&Order::Serve(Promise {
+        size: SIZE,
+        flags: export().flags,
+        block_size: 512,
+        max_request: 1 << 20,
+    }));
+    relay.driver.write(0, &[1; 4096]).unwrap();
+    relay.monitor().until("tried again", |report| {
+        report.standing == Standing::Degraded && report.last_error.is_some()
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(first.requests().len(), 0);
+    relay.monitor().say(&Order::Tell {});
+    assert_eq!(relay.monitor().now().connections.len(), 1);
+    // All of them may go elsewhere.
+    second.stop();
+    assert_eq!(relay.driver.read(0, 4096).unwrap(), [1; 4096]);
+    relay
+        .monitor()
+        .until("there", |report| report.connections.len() == 2);
 }
 
 #[test]

@@ -49,23 +49,28 @@ impl Dialler {
     /// The first session: each address gets its share of the time.
     pub(super) fn first(&self, allowed: Duration) -> Result<Session, Failed> {
         let count = u32::try_from(self.lock().len()).unwrap_or(1).max(1);
-        self.attempt(allowed / count, allowed / count, None)
+        self.attempt(allowed / count, allowed / count, None, None)
     }
 
     /// Tries each address; `from` is the local address that is to be dialled from where
-    /// that can be had.
+    /// that can be had. Beside a connection that lives, to the peer `beside`, no other
+    /// server will do: what one has in its cache, a FLUSH at another does not reach.
     pub(super) fn attempt(
         &self,
         connect: Duration,
         handshake: Duration,
         from: Option<SocketAddr>,
+        beside: Option<&str>,
     ) -> Result<Session, Failed> {
         let mut failed = Failed {
             why: "there is no address to dial".to_owned(),
             exit: 1,
             stalled: false,
         };
-        let addresses = self.lock().clone();
+        let addresses = match beside.map(str::parse) {
+            Some(Ok(peer)) => vec![peer],
+            Some(Err(_)) | None => self.lock().clone(),
+        };
         for address in addresses {
             let stalled = failed.stalled;
             match self.one(&address, connect, handshake, from) {

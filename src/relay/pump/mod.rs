@@ -191,6 +191,13 @@ impl Pump {
         });
     }
 
+    /// Where a connection leads that lives.
+    fn living_peer(&self) -> Option<String> {
+        let core = self.core();
+        let mut living = core.links.iter().filter(|link| !link.was_cut());
+        living.next().map(|link| link.peer.clone())
+    }
+
     /// Whether a connection was left whose end was not told yet.
     fn has_cut_links(&self) -> bool {
         self.core().links.iter().any(|link| link.was_cut())

@@ -262,8 +262,9 @@ impl Redial {
     fn dial(&mut self, handshake: Duration) {
         let (pump, dialler) = (Arc::clone(&self.pump), Arc::clone(&self.dialler));
         let from = self.watch.stale();
+        let beside = self.pump.living_peer();
         let begun = spawn("dial", move || {
-            let session = dialler.attempt(CONNECT, handshake, from);
+            let session = dialler.attempt(CONNECT, handshake, from, beside.as_deref());
             pump.news(News::Dialled(Box::new(session)));
         });
         self.reconnect.dialling(self.now(), begun);
