@@ -153,6 +153,28 @@ newest!(no_old_write_comes_back_after_the_settle_time, |machine| {
     assert_eq!(stopped_and_continued(machine, "5"), 0);
 });
 
+// With several connections the driver's own timer is faster than we are.
+newest!(what_the_drivers_timer_cut_settles, |machine| {
+    let image = image(machine);
+    let net = Net::new(machine);
+    let server = net.qemu_nbd(&image, PORT, &[]);
+    let options = ["--connections", "2", "--io-timeout", "3000"];
+    let kept = Kept::attach(machine, &image, URI, &options).loaded();
+    server.stop();
+    kept.wait(20 * SECOND, "shut down", |status| {
+        status["state"] == "reconnecting"
+    });
+    server.cont();
+    let back = Instant::now();
+    kept.wait(SETTLE + 10 * SECOND, "back", |status| {
+        status["state"] == "connected"
+    });
+    let took = back.elapsed();
+    assert!(took > SETTLE - SECOND, "{took:?}");
+    kept.finish();
+    drop(server);
+});
+
 newest!(without_a_settle_time_old_writes_may_come_back, |machine| {
     let wrong = stopped_and_continued(machine, "0");
     println!("{wrong} blocks were seen with an older version");
