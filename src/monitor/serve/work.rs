@@ -341,14 +341,20 @@ impl Work {
     pub(super) fn finish(&self, state: &State) {
         let device = Device::new(state.index);
         let (sockets, max_sectors_kb) = (state.links.len(), state.max_sectors_kb);
+        let backend = state.queue_unset.then(|| state.backend_identifier.clone());
         self.start(
             "finish",
             move |work| {
                 let queue = queue_settings(&work.settings, sockets, max_sectors_kb);
                 let allowed = work.settings.connect_timeout;
                 hook::reached("finish");
-                let done = queue
-                    .finish(&device, KERNEL_DEADLINE)
+                // To end the driver's timer may have failed before; an io_timeout of ours
+                // would have it cut slow links.
+                let ended = backend.map_or(Ok(()), |backend| {
+                    work.netlink.end_timeout(device.index(), &backend)
+                });
+                let done = ended
+                    .and_then(|()| queue.finish(&device, KERNEL_DEADLINE))
                     .and_then(|()| wait_until_readable(&device, allowed, || None));
                 Mail::Finished(done)
             },
