@@ -46,6 +46,8 @@ pub struct Report {
     pub last_outage_ms: Option<u64>,
     /// How long this one has been.
     pub outage_ms: Option<u64>,
+    /// How long requests have waited while nothing came from the server.
+    pub silent_ms: Option<u64>,
     /// The last error, in words.
     pub last_error: Option<String>,
     /// What the configuration names by now, where that is another export: used
@@ -163,9 +165,18 @@ pub fn not_yet(target: &Target) -> Option<Error> {
 #[must_use]
 pub fn is_lost(attachment: &Attachment) -> bool {
     let state = Runtime::of(attachment.identifier.name()).load();
-    let report = || report(&attachment.device, &attachment.identifier).state;
-    state.is_some_and(|state| state.usable)
-        && matches!(report(), DeviceState::Reconnecting | DeviceState::Dead)
+    let report = || report(&attachment.device, &attachment.identifier);
+    state.is_some_and(|state| state.usable) && must_wait(&report())
+}
+
+/// Also where a link lives and says nothing, and where nobody sees whether one does.
+fn must_wait(report: &Report) -> bool {
+    /// A sample or two; a disk that wakes up takes as long.
+    const SILENT: u64 = 10_000;
+    let unseen = |connection: &Connection| connection.alive.is_none();
+    matches!(report.state, DeviceState::Reconnecting | DeviceState::Dead)
+        || report.silent_ms.is_some_and(|silent| silent >= SILENT)
+        || (report.monitor_pid.is_none() && report.connections.iter().all(unseen))
 }
 
 /// The same where no monitor is to be asked.
@@ -213,6 +224,7 @@ pub(super) fn of_state(
         outages: past.outages,
         last_outage_ms: past.last_outage_ms,
         outage_ms: None,
+        silent_ms: None,
         last_error: past.last_error,
         since: state.map(|state| state.since),
         larger_size_bytes: None,
@@ -415,6 +427,30 @@ mod tests {
         assert_eq!(carried(Some(&away)).state, DeviceState::Reconnecting);
         assert_eq!(alive(None), [Some(false)]);
         assert_eq!(carried(None).state, DeviceState::Dead);
+    }
+
+    #[test]
+    fn whoever_would_wait_for_a_server_reads_nothing() {
+        let waits = |change: fn(&mut Report)| {
+            let mut report = carried(Some(&told(Standing::Connected, &["s:1"])));
+            report.monitor_pid = Some(7);
+            change(&mut report);
+            must_wait(&report)
+        };
+        assert!(!waits(|_| {}));
+        assert!(waits(|report| report.state = DeviceState::Dead));
+        assert!(!waits(|report| report.silent_ms = Some(4_000)));
+        assert!(waits(|report| report.silent_ms = Some(20_000)));
+        let unseen: fn(&mut Report) = |report| report.connections = connections(&[None, None]);
+        assert!(!waits(unseen), "its monitor would know");
+        assert!(waits(|report| {
+            report.connections = connections(&[None, None]);
+            report.monitor_pid = None;
+        }));
+        assert!(!waits(|report| {
+            report.connections = connections(&[None, Some(true)]);
+            report.monitor_pid = None;
+        }));
     }
 
     #[test]

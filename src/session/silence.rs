@@ -233,6 +233,12 @@ impl Silence {
         }
     }
 
+    /// How long requests have waited while nothing moved.
+    #[must_use]
+    pub fn still_for(&self, now: Duration) -> Option<Duration> {
+        self.still_since.map(|since| now.saturating_sub(since))
+    }
+
     /// It greets nobody else, and nothing moves: whether it is stuck or slow
     /// cannot be told.
     #[must_use]

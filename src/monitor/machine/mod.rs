@@ -320,6 +320,11 @@ impl Machine {
         self.silence.cannot_tell(now)
     }
 
+    /// How long requests have waited while nothing came from the server.
+    pub(super) fn silent_for(&self, now: Moment) -> Option<Duration> {
+        self.silence.still_for(now)
+    }
+
     /// How long the kernel has been at a command, where that is no longer usual.
     pub(super) fn stuck_for(&self, now: Moment) -> Option<Duration> {
         let since = now.saturating_sub(self.busy_since);

@@ -62,6 +62,7 @@ impl Serving<'_> {
             outage_ms: self
                 .outage()
                 .and_then(|outage| milliseconds(outage.out_for)),
+            silent_ms: self.machine.silent_for(now).and_then(milliseconds),
             last_error: said,
             larger_size_bytes: self.machine.larger(),
             configured_uri: self.configured_uri.clone(),
