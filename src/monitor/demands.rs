@@ -16,9 +16,10 @@ pub(super) struct Demands {
     several: bool,
 }
 
-/// What the driver sends where it was told that it may.
-const PROMISES: [TransmissionFlags; 4] = [
-    TransmissionFlags::SEND_FLUSH,
+/// What the driver sends where it was told that it may: to any device, as fsync(2)
+/// flushes one for reading, too, and to one for writing.
+const PROMISES: [TransmissionFlags; 1] = [TransmissionFlags::SEND_FLUSH];
+const WRITERS_PROMISES: [TransmissionFlags; 3] = [
     TransmissionFlags::SEND_FUA,
     TransmissionFlags::SEND_TRIM,
     TransmissionFlags::SEND_WRITE_ZEROES,
@@ -46,7 +47,8 @@ impl Demands {
         let size = export.size - export.size % u64::from(self.block_size);
         if size < self.size {
             return Err(format!(
-                "the export has {} bytes now, less than the device's {}: it is not used, as what                  is behind its end would be lost; give the server back the whole disk",
+                "the export has {} bytes now, less than the device's {}: it is not used, as what \
+                 is behind its end would be lost; give the server back the whole disk",
                 export.size, self.size
             ));
         }
@@ -62,12 +64,15 @@ impl Demands {
         let read_only = TransmissionFlags::READ_ONLY;
         if now.contains(read_only) && !self.flags.contains(read_only) {
             return Err(
-                "the server serves the export read-only now, and the device is attached for                  writing: let it be written to again"
+                "the server serves the export read-only now, and the device is attached for \
+                 writing: let it be written to again"
                     .to_owned(),
             );
         }
         let several = self.several.then_some(TransmissionFlags::CAN_MULTI_CONN);
-        let promised = PROMISES.into_iter().chain(several);
+        let writes = !self.flags.contains(read_only);
+        let writers = WRITERS_PROMISES.into_iter().filter(|_| writes);
+        let promised = PROMISES.into_iter().chain(writers).chain(several);
         let lost: Vec<_> = promised
             .filter(|flag| self.flags.contains(*flag) && !now.contains(*flag))
             .flat_map(TransmissionFlags::names)
@@ -76,7 +81,8 @@ impl Demands {
             return Ok(());
         }
         Err(format!(
-            "the server has lost {}, which the device uses: is it another version, or set              otherwise?",
+            "the server has lost {}, which the device uses: is it another version, or set \
+             otherwise?",
             lost.join(", ")
         ))
     }
@@ -172,5 +178,28 @@ mod tests {
             ..demands()
         };
         assert!(read_only.check(&export()).is_ok());
+        // And one that allows it no more, and so nothing that only writers send.
+        let mut other = export();
+        other.flags = TransmissionFlags(1 | 2 | 1 << 2);
+        assert!(read_only.check(&other).is_ok());
+        other.flags = TransmissionFlags(1 | 2);
+        let said = read_only.check(&other).unwrap_err();
+        assert!(said.contains("SEND_FLUSH"), "{said}");
+    }
+
+    #[test]
+    fn what_is_said_has_no_gaps() {
+        let small = Export {
+            size: 1,
+            ..export()
+        };
+        let mut weak = export();
+        weak.flags = TransmissionFlags(1);
+        let mut read_only = export();
+        read_only.flags.0 |= 2;
+        for export in [small, weak, read_only] {
+            let said = demands().check(&export).unwrap_err();
+            assert!(!said.contains("  "), "{said}");
+        }
     }
 }
