@@ -53,12 +53,8 @@ pub(super) fn adopt(
         ));
     }
     hook::reached("adopt");
-    // It may have grown without a word in the state; or, where that had the word and the
-    // monitor died before the deed, not.
-    match device.size() {
-        0 => {}
-        size => state.size = size,
-    }
+    // It may have grown without a word in the state, or the other way round.
+    state.has_size(device.size());
     // And a detach that was killed may have left its order.
     match netlink.disconnect_on_close(state.index, &state.backend_identifier, false) {
         Err(error) if error.is_disconnected() => {

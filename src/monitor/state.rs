@@ -75,6 +75,13 @@ impl State {
         links.filter_map(|link| link.relay)
     }
 
+    /// What the device's size is; 0 where that cannot be told.
+    pub(super) fn has_size(&mut self, size: u64) {
+        if size > 0 {
+            self.size = size;
+        }
+    }
+
     /// What the kernel's own patience is, in seconds: a session that settles when
     /// ours ends is waited for.
     pub(super) fn kernel_patience(&self) -> u64 {
@@ -142,6 +149,17 @@ pub(super) mod tests {
             inheritance: Inheritance::default(),
             written_at: 0,
         }
+    }
+
+    #[test]
+    fn a_size_that_cannot_be_told_is_none() {
+        let mut state = state();
+        // A monitor was killed between its wish to grow it and the deed.
+        state.size = 1 << 21;
+        state.has_size(1 << 20);
+        assert_eq!(state.size, 1 << 20);
+        state.has_size(0);
+        assert_eq!(state.size, 1 << 20);
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl Serving<'_> {
                 false
             }
             Event::Resized(Err(_)) => {
-                self.state.size = self.device.size();
+                self.state.has_size(self.device.size());
                 self.store();
                 false
             }
