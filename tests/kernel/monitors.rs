@@ -79,6 +79,30 @@ newest!(
     }
 );
 
+newest!(
+    a_state_that_cannot_be_written_is_tried_now_and_then,
+    |machine| {
+        let image = image(machine);
+        let start = || server::nbdkit(&image, PORT, &[], &[]);
+        let server = start();
+        let kept = Kept::attach(machine, &image, URI, &[]).loaded();
+        machine.sh("mkdir /run/nbdctl/x/state.json.new");
+        server.kill();
+        // It would dial, and write, four times a second.
+        thread::sleep(8 * SECOND);
+        let server = start();
+        kept.wait(GENEROUS, "connected", |status| {
+            status["state"] == "connected"
+        });
+        let said = machine.sh("dmesg | grep -c 'state.json.new\\|Is a directory' || true");
+        assert!((1..=12).contains(&said.parse::<u32>().unwrap()), "{said}");
+        machine.sh("rmdir /run/nbdctl/x/state.json.new; sleep 11");
+        machine.sh("grep -q '\"reconnects\": 1' /run/nbdctl/x/state.json");
+        kept.finish();
+        drop(server);
+    }
+);
+
 newest!(a_signal_ends_the_monitor_and_leaves_the_device, |machine| {
     let image = image(machine);
     let start = || server::nbdkit(&image, PORT, &[], &[]);

@@ -286,6 +286,7 @@ impl<'a> Beginning<'a> {
             asked_at: Moment::ZERO,
             owed: Vec::new(),
             said_at: Moment::ZERO,
+            store_at: Moment::ZERO,
             cutting: false,
             detaching: None,
             leaving: false,

@@ -7,6 +7,9 @@ use super::{Serving, listen};
 use crate::monitor::machine::Inheritance;
 use crate::monitor::uptime;
 
+/// After it failed; a full /run is not full for ever.
+const STORE_AGAIN: Duration = Duration::from_secs(5);
+
 impl Serving<'_> {
     /// /run may be emptied under us; a successor needs what is in it.
     pub(super) fn keep_files(&mut self) {
@@ -47,7 +50,8 @@ impl Serving<'_> {
             legacy.history.last_error = None;
             legacy
         };
-        if self.stored.as_ref() == Some(&comparable(&legacy)) {
+        let is_known = self.stored.as_ref() == Some(&comparable(&legacy));
+        if is_known || self.now() < self.store_at {
             return;
         }
         self.stored = Some(comparable(&legacy));
@@ -58,8 +62,8 @@ impl Serving<'_> {
         self.state.inheritance = self.machine.legacy(self.now());
         self.state.written_at = uptime();
         if let Err(error) = self.runtime.store(&self.state) {
-            // The next change tries again.
             self.stored = None;
+            self.store_at = self.now() + STORE_AGAIN;
             tracing::warn!("{error}");
         }
     }

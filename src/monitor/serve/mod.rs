@@ -91,6 +91,8 @@ struct Serving<'a> {
     owed: Vec<Action>,
     /// When the kernel may be asked about links that cannot be seen.
     asked_at: Moment,
+    /// When the state is written again, after that failed.
+    store_at: Moment,
     /// When an error may be logged again.
     said_at: Moment,
     leaving: bool,
