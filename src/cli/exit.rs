@@ -27,6 +27,9 @@ pub enum Exit {
     /// A signal ended a unit's monitor, and its device is there: the unit decides
     /// whether that was a stop or is to be made good. No other verb ends so.
     Left = 75,
+    /// A unit's monitor cannot take its device over, now or later. No other verb ends
+    /// so.
+    Refused = 76,
 }
 
 impl From<Exit> for ExitCode {

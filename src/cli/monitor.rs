@@ -58,7 +58,13 @@ pub(super) fn run(args: &MonitorArgs) -> Exit {
                 // Whoever asked for it may be gone, and it is not to be tried for ever.
                 monitor::forget_attempt(&args.name);
             }
-            fail(&error)
+            let for_good = matches!(error, Error::NotAdopted { .. });
+            let exit = fail(&error);
+            if by_unit && for_good {
+                Exit::Refused
+            } else {
+                exit
+            }
         }
     }
 }

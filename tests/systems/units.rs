@@ -287,14 +287,19 @@ fn a_monitor_may_come_and_go() {
         umount /mnt
         systemctl stop nbdctl@data
         nbdctl status; systemctl is-active nbdctl@data || true
-        systemctl start nbdctl@data; mount /mnt; cat /mnt/here"#
+        systemctl start nbdctl@data; mount /mnt; cat /mnt/here
+        # What is not known any more is not tried for ever.
+        echo '{{' >/run/nbdctl/data/state.json
+        kill -9 $(pid); sleep 4
+        systemctl show -P ExecMainStatus -P ActiveState nbdctl@data
+        umount /mnt; nbdctl detach data; systemctl reset-failed"#
     ));
     assert_eq!(
         ended.output,
         "killed\nended\nrestarted\nrestarted\nactive\nkilled\n2\n\
          configured as nbd://127.0.0.1:10999/\n1\n    \"reconnects\": 0,\n    \"outages\": 0,\n\
          failed\nthe device stays attached, and has no monitor: /dev/nbd0 is in use: /dev/nbd0 is \
-         mounted on /mnt; let go of it first, or use --force\n\"state\": \"connected\"\ninactive\nstill\n",
+         mounted on /mnt; let go of it first, or use --force\n\"state\": \"connected\"\ninactive\nstill\n76\nfailed\n/dev/nbd0\n",
         "{}",
         ended.story()
     );
