@@ -42,6 +42,11 @@ pub enum Error {
         /// How long it was waited for.
         allowed: Duration,
     },
+    /// A command of ours is inside the kernel, and was given up on.
+    #[error(
+        "the kernel is still at the command before {0}: look for stuck tasks in its log (dmesg)"
+    )]
+    Busy(String),
     /// The netlink socket failed.
     #[error("netlink: {0}")]
     Netlink(String),
@@ -108,7 +113,7 @@ impl Error {
     /// Whether a deadline ended it.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
-        matches!(self, Self::Stuck { .. })
+        matches!(self, Self::Stuck { .. } | Self::Busy(_))
     }
 }
 

@@ -344,10 +344,7 @@ impl Netlink {
     ) -> Result<Vec<Message>, Error> {
         let what = format!("{command} for /dev/nbd{index}");
         let Some(turn) = Turn::take(&self.socket) else {
-            return Err(Error::Stuck {
-                what: format!("the command before {what}"),
-                allowed: self.allowed,
-            });
+            return Err(Error::Busy(what));
         };
         helper::run(what, self.allowed, move || {
             let result = build().map_err(Failure::from).and_then(|(message, keep)| {

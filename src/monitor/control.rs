@@ -95,17 +95,25 @@ pub(super) fn ask(
     stream.set_write_timeout(Some(allowed))?;
     let mut line = serde_json::to_string(request)?;
     line.push('\n');
-    stream.write_all(line.as_bytes())?;
+    let late = |error: io::Error| match error.kind() {
+        io::ErrorKind::WouldBlock => {
+            let said = format!("no answer within {} s", allowed.as_secs());
+            io::Error::new(io::ErrorKind::TimedOut, said)
+        }
+        _ => error,
+    };
+    stream.write_all(line.as_bytes()).map_err(late)?;
     let mut answer = String::new();
-    BufReader::new(stream.take(MAX_LINE)).read_line(&mut answer)?;
+    let mut reader = BufReader::new(stream.take(MAX_LINE));
+    reader.read_line(&mut answer).map_err(late)?;
     if answer.is_empty() {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(Some(serde_json::from_str(&answer)?))
 }
 
-/// Whoever listens there; `None` where nobody does. Not as std does: that waits for ever where a monitor that was stopped lets
-/// others wait already.
+/// Whoever listens there; `None` where nobody does. Not as std does: that waits for
+/// ever where a monitor that was stopped lets others wait already.
 pub(super) fn connect(path: &Path) -> io::Result<Option<UnixStream>> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;

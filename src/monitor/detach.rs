@@ -1,6 +1,7 @@
 //! From a device back to nothing, unless somebody uses it. Where a monitor lives
 //! it does that itself, and reconnects meanwhile; else whoever asks does.
 
+use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -112,8 +113,16 @@ fn ours(device: Device, identifier: &BackendIdentifier, force: bool) -> Result<D
 
 /// Has the monitor do it; `None` where none listens.
 fn by_monitor(runtime: &Runtime, force: bool) -> Result<Option<Vec<String>>, Error> {
+    by_monitor_within(runtime, force, MONITORS_DEADLINE)
+}
+
+fn by_monitor_within(
+    runtime: &Runtime,
+    force: bool,
+    allowed: Duration,
+) -> Result<Option<Vec<String>>, Error> {
     let socket = runtime.control_socket();
-    match ask(&socket, &Request::Detach { force }, MONITORS_DEADLINE) {
+    match ask(&socket, &Request::Detach { force }, allowed) {
         Ok(None) => Ok(None),
         Ok(Some(answer)) if answer.ok => {
             // Its last act is to let go of the lock.
@@ -129,6 +138,11 @@ fn by_monitor(runtime: &Runtime, force: bool) -> Result<Option<Vec<String>>, Err
         }),
         // It ended, or never began to answer.
         Err(_) if !runtime.is_monitored() => Ok(None),
+        // It goes on, and may come to an end yet.
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Error::Locked {
+            holder: format!("the monitor of \"{}\", which detaches it,", runtime.name()),
+            allowed,
+        }),
         Err(error) => Err(Error::Runtime {
             path: socket,
             error,
@@ -302,5 +316,25 @@ fn put_back(device: &Device, runtime: &Runtime, known: bool) {
     }
     if let Err(error) = runtime.clear() {
         tracing::warn!("{error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_monitor_that_takes_long_is_told_from_one_that_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = Runtime::in_folder(folder.path());
+        let _lock = runtime.monitor_lock().unwrap().unwrap();
+        let _silent = UnixListener::bind(runtime.control_socket()).unwrap();
+        let error = by_monitor_within(&runtime, false, Duration::from_secs(1)).unwrap_err();
+        assert!(matches!(error, Error::Locked { .. }), "{error}");
+        let said = error.to_string();
+        assert!(said.contains("the monitor of \"x\""), "{said}");
+        assert!(said.contains("within 1 s: try again"), "{said}");
     }
 }

@@ -56,6 +56,15 @@ impl Runtime {
         }
     }
 
+    /// That of "x", somewhere else.
+    #[cfg(test)]
+    pub(super) fn in_folder(folder: &Path) -> Self {
+        Self {
+            name: "x".parse().unwrap(),
+            folder: folder.to_owned(),
+        }
+    }
+
     pub(super) fn name(&self) -> Name {
         self.name.clone()
     }
@@ -304,17 +313,10 @@ mod tests {
     use super::*;
     use crate::monitor::state::tests::state;
 
-    fn runtime_in(folder: &Path) -> Runtime {
-        Runtime {
-            name: "x".parse().unwrap(),
-            folder: folder.to_owned(),
-        }
-    }
-
     #[test]
     fn a_state_is_read_as_it_was_written() {
         let folder = tempfile::tempdir().unwrap();
-        let runtime = runtime_in(folder.path());
+        let runtime = Runtime::in_folder(folder.path());
         runtime.store(&state()).unwrap();
         assert_eq!(runtime.load(), Some(state()));
     }
@@ -322,7 +324,7 @@ mod tests {
     #[test]
     fn a_torn_state_is_told_and_not_used() {
         let folder = tempfile::tempdir().unwrap();
-        let runtime = runtime_in(folder.path());
+        let runtime = Runtime::in_folder(folder.path());
         assert!(matches!(runtime.read(), Ok(None)));
         for text in [vec![b'{'], vec![b' '; 300 * 1024]] {
             fs::write(runtime.file(), text).unwrap();
@@ -335,7 +337,7 @@ mod tests {
     #[test]
     fn nothing_of_a_device_is_left() {
         let folder = tempfile::tempdir().unwrap();
-        let runtime = runtime_in(folder.path());
+        let runtime = Runtime::in_folder(folder.path());
         runtime.store(&state()).unwrap();
         for path in [runtime.relay_socket(), runtime.new_relay_socket(7)] {
             fs::write(path, "").unwrap();
@@ -347,7 +349,7 @@ mod tests {
     #[test]
     fn a_monitors_lock_is_seen_by_others() {
         let folder = tempfile::tempdir().unwrap();
-        let runtime = runtime_in(folder.path());
+        let runtime = Runtime::in_folder(folder.path());
         assert!(!runtime.is_monitored());
         let lock = runtime.monitor_lock().unwrap().unwrap();
         assert!(runtime.is_monitored());
