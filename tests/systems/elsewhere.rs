@@ -1,6 +1,5 @@
 //! Servers on the host: another machine to a guest of qemu's, and not its to stop.
 
-use std::env;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -105,12 +104,6 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// In seconds. `short` is what CI has time for, and shows the same unless it fails.
-pub fn seconds(full: u32, short: u32) -> u32 {
-    let full_length = env::var_os("NBDCTL_FULL_LENGTH").is_some();
-    if full_length { full } else { short }
 }
 
 /// A port that nobody has, and that nobody is given while its server is dead: below

@@ -1,7 +1,7 @@
 //! Power-off when the server is another machine, and is gone: it neither comes back nor
 //! ends with the guest, so nothing but nbdctl can end the waiting for it.
 
-use crate::elsewhere::{Program, Server, seconds};
+use crate::elsewhere::{Program, Server};
 use crate::system::{Ended, System};
 
 /// A minute is what a machine may take to be off; and one that is so busy that it takes
@@ -27,18 +27,15 @@ fn with_mount(server: &Server) -> System {
 fn a_server_that_was_gone_before_holds_no_shutdown_up() {
     let server = Server::of_ext4(Program::Nbdkit, "64M");
     let killed = server.clone();
-    let away = seconds(60, 10);
-    let ended = with_mount(&server)
-        .when("kill", move || killed.kill())
-        .run(&format!(
-            r#"findmnt -no TARGET /mnt
+    let ended = with_mount(&server).when("kill", move || killed.kill()).run(
+        r#"findmnt -no TARGET /mnt
             dd if=/dev/zero of=/mnt/file bs=1M count=20 status=none
             echo kill >/dev/rig-events
-            sleep {away}
+            sleep 60
             systemctl show -P StatusText nbdctl@data | grep -o 'its server is away'
             # Ten megabytes at least could not be written back.
-            awk '/^(Dirty|Writeback):/ {{ n += $2 }} END {{ print (n > 10000) }}' /proc/meminfo"#
-        ));
+            awk '/^(Dirty|Writeback):/ { n += $2 } END { print (n > 10000) }' /proc/meminfo"#,
+    );
     assert_eq!(
         ended.output,
         "/mnt\nits server is away\n1\n",

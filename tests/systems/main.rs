@@ -14,6 +14,7 @@ mod system;
 
 mod by_hand;
 mod going_down;
+mod package;
 mod relays;
 mod rig;
 mod units;

@@ -78,7 +78,8 @@ impl System {
             .limit(5 * LIMIT_SECONDS)
     }
 
-    fn empty() -> Self {
+    /// One that has nothing of ours.
+    pub fn empty() -> Self {
         Self {
             folder: TempDir::new().unwrap(),
             options: Vec::new(),
@@ -99,25 +100,6 @@ impl System {
             .unwrap();
         assert!(ran.status.success(), "{ran:?}");
         self
-    }
-
-    /// One with the package itself, `/root/nbdctl.deb`, which is yet to be installed.
-    pub fn with_package() -> Self {
-        let system = Self::empty();
-        let built = TempDir::new().unwrap();
-        let ran = Command::new("packaging/deb/build")
-            .args([nbdctl(), built.path()])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .output()
-            .unwrap();
-        assert!(ran.status.success(), "{ran:?}");
-        let package = fs::read_dir(built.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .find(|path| path.extension().is_some_and(|end| end == "deb"))
-            .unwrap();
-        fs::copy(package, system.path("/root/nbdctl.deb")).unwrap();
-        system
     }
 
     /// A file of the guest's, by its path there.
@@ -249,7 +231,7 @@ impl System {
     }
 
     /// Where a file of the guest's is until then.
-    fn path(&self, path: &str) -> PathBuf {
+    pub fn path(&self, path: &str) -> PathBuf {
         let path = self.folder.path().join(path.trim_start_matches('/'));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         path
@@ -269,8 +251,8 @@ impl Ended {
         self
     }
 
-    /// No unit failed, no job waited for itself, nothing had to be killed, and no file
-    /// system was left mounted.
+    /// No unit failed, no job waited for itself, nothing had to be killed, no file
+    /// system was left mounted, and nbdctl had nothing to warn of.
     pub fn assert_no_complaint(&self) {
         let bad = [
             "ordering cycle",
@@ -294,6 +276,29 @@ impl Ended {
             .filter(|line| !line.contains("run-lock.mount"))
             .collect();
         assert!(complaints.is_empty(), "{complaints:#?}\n{}", self.story());
+        // The console has no priorities: of nbdctl's own lines, all that are not what it
+        // says where all is well.
+        let well = [
+            "connected to ",
+            " is usable",
+            " is carried by a relay",
+            " is taken over",
+            "the monitor ends; ",
+            "the machine goes down",
+            // After five seconds; a busy machine boots five times as slowly.
+            "udev has not named ",
+        ];
+        let warnings: Vec<&str> = self
+            .said_by_nbdctl()
+            .filter(|line| !well.iter().any(|word| line.contains(word)))
+            .collect();
+        assert!(warnings.is_empty(), "{warnings:#?}\n{}", self.story());
+    }
+
+    /// What it wrote to the journal or to the kernel's log.
+    pub fn said_by_nbdctl(&self) -> impl Iterator<Item = &str> {
+        let ours = |line: &&str| line.contains(" nbdctl[") || line.contains("nbdctl-generator[");
+        self.journal.lines().filter(ours)
     }
 
     /// Whether the journal has the lines with these words in this order.
@@ -341,7 +346,7 @@ fn react(events: &Path, mut reactions: Vec<Reaction>, ended: &AtomicBool) {
 }
 
 /// The program without what debuggers want: 50 MB less for a guest to copy.
-fn nbdctl() -> &'static Path {
+pub fn nbdctl() -> &'static Path {
     static STRIPPED: OnceLock<TempDir> = OnceLock::new();
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
