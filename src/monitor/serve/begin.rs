@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::deaths::listen_to_deaths;
 use super::insist::Insisting;
 use super::listen::{Listening, listen};
 use super::mail::{Inbox, Mailbox, post_office};
 use super::orders::{Orders, Served, Start};
 use super::relayed::Relayed;
 use super::report::{NETLINK, kept_as};
-use super::work::{Work, listen_to_deaths};
+use super::work::Work;
 use super::{Announce, Serving, Watched};
 use crate::config::{BackendIdentifier, Resize, Settings};
 use crate::kernel::{self, Device, Netlink};

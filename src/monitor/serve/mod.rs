@@ -4,6 +4,7 @@
 
 mod act;
 mod begin;
+mod deaths;
 mod files;
 mod insist;
 mod listen;

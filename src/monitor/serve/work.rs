@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::mail::{Mail, Mailbox};
 use crate::config::Settings;
 use crate::kernel::{
-    self, Device, FoundLink, KernelSocket, LinkDeaths, Netlink, Reconfigure, Seen, Taken, give_up,
+    self, Device, FoundLink, KernelSocket, Netlink, Reconfigure, Seen, Taken, give_up,
     wait_until_readable,
 };
 use crate::monitor::bring_up::queue_settings;
@@ -360,40 +360,6 @@ impl Work {
             },
             Mail::Finished(Err(kernel::Error::Interrupted)),
         );
-    }
-}
-
-/// Tells of each link that the kernel declares dead, as long as we live.
-pub(super) fn listen_to_deaths(mailbox: &Mailbox) {
-    /// It is woken by each; this is for nothing but its own end.
-    const LONG: Duration = Duration::from_secs(3600);
-    let deaths = match LinkDeaths::subscribe(KERNEL_DEADLINE) {
-        Ok(deaths) => deaths,
-        Err(error) => {
-            tracing::warn!("the kernel's news of dead links are not heard: {error}");
-            return;
-        }
-    };
-    let mailbox = mailbox.clone();
-    let listen = move || {
-        loop {
-            match deaths.wait(LONG) {
-                Ok(indices) => {
-                    for index in indices {
-                        mailbox.send(Mail::LinkDead(Some(index)));
-                    }
-                }
-                Err(error) => {
-                    tracing::debug!("link deaths: {error}");
-                    mailbox.send(Mail::LinkDead(None));
-                    thread::sleep(Duration::from_secs(1));
-                }
-            }
-        }
-    };
-    let builder = thread::Builder::new().name("deaths".to_owned());
-    if let Err(error) = builder.spawn(listen) {
-        tracing::warn!("the kernel's news of dead links are not heard: {error}");
     }
 }
 
