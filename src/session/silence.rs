@@ -124,11 +124,6 @@ impl Silence {
         }
     }
 
-    /// It is known to greet more clients than it has.
-    pub fn greets_others(&mut self) {
-        self.greets_others = Some(true);
-    }
-
     /// A link was made: perhaps another server's, which is asked anew, unless its
     /// other links are an answer.
     pub fn linked(&mut self, now: Moment, spread: Duration, alone: bool) {

@@ -59,9 +59,6 @@ impl Watch {
         let now = self.began.elapsed();
         let spread = Duration::from_millis(self.jitter.below(5_000));
         self.silence.linked(now, spread, links <= 1);
-        if links > 1 {
-            self.silence.greets_others();
-        }
     }
 
     /// One is gone.
