@@ -8,7 +8,6 @@ server() {
     pid=$(cat "$work/server.pid" 2>/dev/null) || pid=
     case $1 in
         start)
-            # Whoever says so may end before it does.
             case $server in
                 nbdkit)
                     set -- nbdkit -f -p "$port" ${read_only:+-r} file "$work/disk"
@@ -17,22 +16,22 @@ server() {
                     set -- qemu-nbd -t -e 8 -f raw -p "$port" ${read_only:+-r} "$work/disk"
                     ;;
             esac
-            "$@" </dev/null >>"$out/server.log" 2>&1 5>&- 6>&- 7>&- 8>&- 9>&- &
-            pid=$!
-            echo $pid >"$work/server.pid"
+            # Whoever says so may end before it does, and nbdkit ends with its parent.
+            (
+                "$@" </dev/null >>"$out/server.log" 2>&1 &
+                echo $! >"$work/server.pid"
+                wait
+            ) 2>/dev/null 5>&- 6>&- 7>&- 8>&- 9>&- &
             for ready in {1..200}; do
                 # shellcheck disable=SC2188 # opened, and closed
                 ! (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null || return 0
-                kill -0 $pid 2>/dev/null || return 1
                 sleep 0.05
             done
             return 1
             ;;
         kill)
-            [ -n "$pid" ] || return 0
-            disown "$pid" 2>/dev/null || true # or bash reports that it was killed
-            kill -KILL "$pid"
-            rm "$work/server.pid"
+            rm -f "$work/server.pid"
+            [ -z "$pid" ] || kill -KILL "$pid" || true
             ;;
         stop) kill -STOP "$pid" ;;
         cont) kill -CONT "$pid" ;;
