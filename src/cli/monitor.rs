@@ -101,7 +101,9 @@ fn configured(name: &Name) -> Found {
             for warning in &export.warnings {
                 tracing::warn!("{warning}");
             }
-            let start = if export.kind == Kind::Run {
+            // What an initramfs found on the kernel's command line nobody waits at a
+            // terminal for.
+            let start = if export.kind == Kind::Run && !export.settings.root {
                 Start::Once
             } else {
                 Start::Insist {
