@@ -16,6 +16,9 @@ DESTDIR ?=
 BINARY ?= target/release/nbdctl
 GENERATED ?= target/generated
 LIB = $(PREFIX)/lib
+# Both look below /usr only: an initramfs takes PREFIX=/usr.
+DRACUT = $(LIB)/dracut/modules.d/95nbdctl
+INITRAMFS = $(PREFIX)/share/initramfs-tools
 # Where zsh looks by itself: a local folder, and the distribution's.
 ZSH = $(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
 UNITS = systemd/nbdctl@.service systemd/nbdctl-shutdown.service systemd/nbdctl-root.service \
@@ -103,9 +106,18 @@ install-files:
 	ln -sf ../../../sbin/nbdctl $(DESTDIR)$(LIB)/systemd/system-generators/nbdctl-generator
 	install -d $(DESTDIR)$(LIB)/udev/rules.d
 	install -m 644 udev/*.rules $(DESTDIR)$(LIB)/udev/rules.d
+	install -d $(DESTDIR)$(DRACUT) $(DESTDIR)$(INITRAMFS)/hooks $(DESTDIR)$(INITRAMFS)/scripts/local-top
+	install -m 755 initramfs/dracut/95nbdctl/*.sh $(DESTDIR)$(DRACUT)
+	install -m 644 initramfs/dracut/95nbdctl/*.conf $(DESTDIR)$(DRACUT)
+	install -m 755 initramfs/initramfs-tools/hooks/nbdctl $(DESTDIR)$(INITRAMFS)/hooks
+	install -m 755 initramfs/initramfs-tools/scripts/local-top/nbdctl \
+		$(DESTDIR)$(INITRAMFS)/scripts/local-top
 	# They name the program by its path.
-	cd $(DESTDIR)$(LIB) && sed -i 's,/usr/sbin/nbdctl,$(PREFIX)/sbin/nbdctl,' \
-		$(UNITS:systemd/%=systemd/system/%) udev/rules.d/59-nbdctl.rules
+	sed -i 's,/usr/sbin/nbdctl,$(PREFIX)/sbin/nbdctl,g' \
+		$(UNITS:systemd/%=$(DESTDIR)$(LIB)/systemd/system/%) \
+		$(DESTDIR)$(LIB)/udev/rules.d/59-nbdctl.rules \
+		$(DESTDIR)$(DRACUT)/* $(DESTDIR)$(INITRAMFS)/hooks/nbdctl \
+		$(DESTDIR)$(INITRAMFS)/scripts/local-top/nbdctl
 	install -D -m 644 udev/modprobe.conf $(DESTDIR)$(LIB)/modprobe.d/nbdctl.conf
 	install -D -m 644 udev/modules-load.conf $(DESTDIR)$(LIB)/modules-load.d/nbdctl.conf
 

@@ -4,10 +4,12 @@
 //! All of it is made from the configuration, without a look at a device or at the
 //! network: a generator runs before there is either.
 
+mod cmdline;
 mod generator;
 mod names;
 mod write;
 
+pub use cmdline::{Dhcp, Mount, Ordered, Plan, read as read_command_line};
 pub use generator::{Content, Unit, generate};
 pub use names::{PARTITIONS, StableNames, properties};
 pub use write::write;

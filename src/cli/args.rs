@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+use super::boot::BootArgs;
 use crate::config::{
     BlockSize, Bounds, Connections, DataPath, DeadTimeout, Name, NameError, Resize, device_index,
     parse_identity,
@@ -85,6 +86,9 @@ pub(super) enum Verb {
     /// Print what udev is to know of a device (its rule runs this)
     #[command(hide = true)]
     UdevNames(UdevNamesArgs),
+    /// Attach what the kernel's command line names (an initramfs runs this)
+    #[command(hide = true)]
+    Boot(BootArgs),
     /// Write man pages and completions to a folder
     #[command(hide = true)]
     Generate(GenerateArgs),

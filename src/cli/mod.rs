@@ -5,6 +5,7 @@
 
 mod args;
 mod attach;
+mod boot;
 mod config;
 mod detach;
 mod doctor;
@@ -82,6 +83,7 @@ pub fn main() -> ExitCode {
         Verb::UnitStop(args) => unit::stop(&args),
         Verb::ShuttingDown(args) => unit::shutting_down(&args),
         Verb::UdevNames(args) => udev_names::run(&args),
+        Verb::Boot(args) => boot::run(&args),
         Verb::Generate(args) => generate::run(&args),
     };
     if LOST.load(Ordering::Relaxed) {

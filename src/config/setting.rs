@@ -295,7 +295,8 @@ fn switch(text: &str) -> Result<bool, ValueError> {
 }
 
 /// What was probably meant: of some known words the nearest, if it is near.
-pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // The distance takes time and memory by the word's length.
     const LONGEST: usize = 64;
     if word.len() > LONGEST {

@@ -56,6 +56,9 @@ pub(super) struct Answer {
     /// What nbdctl would exit with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) exit: Option<u8>,
+    /// To `status`, of what is not attached yet: the last error alone; may be empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) why: Option<String>,
     /// To `status`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) status: Option<Box<Report>>,
@@ -70,6 +73,7 @@ impl Answer {
             ok: true,
             error: None,
             exit: None,
+            why: None,
             status: None,
             warnings: Vec::new(),
         }

@@ -8,6 +8,7 @@
 
 mod adopt;
 mod attach;
+mod booting;
 mod bring_up;
 mod control;
 mod demands;
@@ -39,6 +40,7 @@ use interrupt::Interrupt;
 use runtime::Runtime;
 
 pub use attach::{Attached, attach};
+pub use booting::{Booting, booting, order, ordered_by, start_detached};
 pub use detach::{Detached, detach};
 pub use doctor::{Finding, Severity, examine};
 pub use error::Error;

@@ -189,7 +189,10 @@ impl Insisting<'_> {
                     name: self.settings.name.clone(),
                     why: why.to_owned(),
                 };
-                Answer::failed(error.to_string(), (self.exit_of)(&error))
+                Answer {
+                    why: Some(why.to_owned()),
+                    ..Answer::failed(error.to_string(), (self.exit_of)(&error))
+                }
             }
             Request::Reconnect { .. } => {
                 waiting.next = Instant::now();

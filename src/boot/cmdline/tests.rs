@@ -1,0 +1,1 @@
+//! Every form, and what is made of it.
