@@ -41,21 +41,20 @@ impl Ending {
     }
 
     /// Ends the machine, at once and without writing anything back. It comes back only
-    /// where it failed.
-    ///
-    /// # Errors
-    ///
-    /// The kernel does not let this process.
+    /// where it failed, and perhaps a moment before it did not.
     pub fn carry_out(self) -> nix::Error {
-        let mode = match self {
-            Self::PowerOff => RebootMode::RB_POWER_OFF,
-            Self::Restart => RebootMode::RB_AUTOBOOT,
-            Self::Halt => RebootMode::RB_HALT_SYSTEM,
+        let (mode, key) = match self {
+            Self::PowerOff => (RebootMode::RB_POWER_OFF, "o"),
+            Self::Restart => (RebootMode::RB_AUTOBOOT, "b"),
+            Self::Halt => (RebootMode::RB_HALT_SYSTEM, ""),
         };
-        match reboot(mode) {
+        let errno = match reboot(mode) {
             Err(errno) => errno,
             Ok(never) => match never {},
-        }
+        };
+        // Whoever may not do that may do this, if it is root; whatever kernel.sysrq says.
+        let _ = fs::write("/proc/sysrq-trigger", key);
+        errno
     }
 }
 

@@ -12,8 +12,9 @@ use crate::kernel::Ending;
 /// Root alone may connect, and gets answers without a bus.
 const SOCKET: &str = "/run/systemd/private";
 
-/// It has just sent a signal, and so is not stuck.
-const ANSWER: Duration = Duration::from_secs(3);
+/// Where it waits for a root that is dead it answers once that fails, which takes
+/// `shutdown_timeout` from when the monitors know.
+const ANSWER: Duration = Duration::from_secs(9);
 
 /// A job of each unit, of some 250 bytes.
 const MAX_MESSAGE: usize = 4 << 20;

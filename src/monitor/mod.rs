@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use crate::config::Name;
 use crate::kernel;
+use control::Request;
 use interrupt::Interrupt;
 use runtime::Runtime;
 
@@ -63,16 +64,22 @@ const LOCK_DEADLINE: Duration = Duration::from_secs(60);
 /// gives those that did not take it.
 #[must_use]
 pub fn shutting_down() -> Vec<(Name, io::Error)> {
+    let failed = tell_all(&Request::ShuttingDown { ending: None });
+    // It may have to wait for what the monitors do now.
+    if let Some(ending) = manager::ending() {
+        let ending = Some(ending);
+        tell_all(&Request::ShuttingDown { ending });
+    }
+    failed
+}
+
+fn tell_all(request: &Request) -> Vec<(Name, io::Error)> {
     /// Each is asked by itself; one that is stuck holds up no other.
     const ANSWER: Duration = Duration::from_secs(2);
-    let request = control::Request::ShuttingDown {
-        ending: manager::ending(),
-    };
     let asked: Vec<_> = Runtime::all()
         .into_iter()
         .map(|runtime| {
-            let socket = runtime.control_socket();
-            let request = request.clone();
+            let (socket, request) = (runtime.control_socket(), request.clone());
             let ask = move || control::ask(&socket, &request, ANSWER);
             (runtime.name(), thread::spawn(ask))
         })

@@ -77,8 +77,8 @@ impl Serving<'_> {
     pub(super) fn root_goes_down(&mut self, ending: Option<Ending>) {
         let now = self.now();
         if let Some(root) = &mut self.root {
-            let since = root.down.map_or(now, |(since, _)| since);
-            root.down = Some((since, ending));
+            let (since, told) = root.down.unwrap_or((now, None));
+            root.down = Some((since, ending.or(told)));
         }
     }
 

@@ -128,7 +128,9 @@ impl Serving<'_> {
                 Answer::done()
             }
             Request::ShuttingDown { ending } => {
-                tracing::info!("the machine goes down");
+                if !self.machine.is_going_down() {
+                    tracing::info!("the machine goes down");
+                }
                 self.order_relay(&Order::GoingDown {});
                 self.happen(Event::ShuttingDown);
                 self.root_goes_down(ending);
