@@ -21,7 +21,8 @@ DRACUT = $(LIB)/dracut/modules.d/95nbdctl
 INITRAMFS = $(PREFIX)/share/initramfs-tools
 # Where zsh looks by itself: a local folder, and the distribution's.
 ZSH = $(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
-UNITS = systemd/nbdctl@.service systemd/nbdctl-shutdown.service systemd/remote-nbd.target
+UNITS = systemd/nbdctl@.service systemd/nbdctl-shutdown.service systemd/nbdctl-root.service \
+	systemd/remote-nbd.target
 CARGO ?= cargo
 SECONDS ?= 60
 SEED ?= 1
@@ -100,6 +101,8 @@ install-files:
 		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/nbdctl.fish
 	install -d $(DESTDIR)$(LIB)/systemd/system $(DESTDIR)$(LIB)/systemd/system-generators
 	install -m 644 $(UNITS) $(DESTDIR)$(LIB)/systemd/system
+	install -D -m 644 systemd/nbdctl@.service.d/10-order.conf \
+		$(DESTDIR)$(LIB)/systemd/system/nbdctl@.service.d/10-order.conf
 	ln -sf ../../../sbin/nbdctl $(DESTDIR)$(LIB)/systemd/system-generators/nbdctl-generator
 	install -d $(DESTDIR)$(LIB)/udev/rules.d
 	install -m 644 udev/*.rules $(DESTDIR)$(LIB)/udev/rules.d

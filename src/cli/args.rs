@@ -82,7 +82,7 @@ pub(super) enum Verb {
     UnitStop(UnitStopArgs),
     /// Tell all monitors that the machine goes down (a unit runs this)
     #[command(hide = true)]
-    ShuttingDown,
+    ShuttingDown(super::unit::ShuttingDownArgs),
     /// Print what udev is to know of a device (its rule runs this)
     #[command(hide = true)]
     UdevNames(UdevNamesArgs),

@@ -55,9 +55,10 @@ install() {
     inst_script "$moddir/nbdctl-lib.sh" /lib/nbdctl-lib.sh
     if dracut_module_included systemd-initrd; then
         for folder in /usr/local/lib/systemd/system "$systemdsystemunitdir"; do
-            for unit in nbdctl@.service nbdctl-shutdown.service; do
+            for unit in nbdctl@.service nbdctl@.service.d/10-order.conf; do
                 inst_multiple -o "$folder/$unit"
             done
+            inst_multiple -o "$folder-generators/nbdctl-generator"
         done
         inst_simple "$moddir/initrd.conf" "$systemdsystemunitdir/nbdctl@.service.d/50-initrd.conf"
     fi

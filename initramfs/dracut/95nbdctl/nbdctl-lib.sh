@@ -38,37 +38,41 @@ nbdctl_parse() {
         # Seen to.
         netroot=
     fi
+    [ -z "$nbdctl_root" ] || nbdctl_write_mount
+    # Runs the generator again, which knows by now what is to be attached.
+    [ -z "$DRACUT_SYSTEMD" ] || systemctl daemon-reload
     [ -z "$nbdctl_root" ] || nbdctl_take_root
 }
 
-# The root is one of our devices, and nothing else says so.
+# Where the root is one of our devices and nothing else says so: a generator saw no root,
+# or another.
+nbdctl_write_mount() {
+    [ -n "$DRACUT_SYSTEMD" ] || return 0
+    nbdctl_unit=$(dev_unit_name "$nbdctl_root")
+    mkdir -p /run/systemd/system/initrd-root-fs.target.requires
+    {
+        echo "[Unit]"
+        echo "Before=initrd-root-fs.target"
+        echo "Requires=systemd-fsck@$nbdctl_unit.service"
+        echo "After=systemd-fsck@$nbdctl_unit.service"
+        echo "[Mount]"
+        echo "Where=/sysroot"
+        echo "What=$nbdctl_root"
+        [ -z "$nbdctl_fstype" ] || echo "Type=$nbdctl_fstype"
+        [ -z "$nbdctl_flags" ] || echo "Options=$nbdctl_flags"
+    } > /run/systemd/system/sysroot.mount
+    ln -sf ../sysroot.mount /run/systemd/system/initrd-root-fs.target.requires/sysroot.mount
+}
+
 nbdctl_take_root() {
     root=block:$nbdctl_root
     rootok=1
     unset root_unset
     [ -z "$nbdctl_fstype" ] || fstype=$nbdctl_fstype
     [ -z "$nbdctl_flags" ] || rflags=$nbdctl_flags
-    # A generator saw no root, or another.
-    if [ -n "$DRACUT_SYSTEMD" ]; then
-        nbdctl_unit=$(dev_unit_name "$nbdctl_root")
-        mkdir -p /run/systemd/system/initrd-root-fs.target.requires
-        {
-            echo "[Unit]"
-            echo "Before=initrd-root-fs.target"
-            echo "Requires=systemd-fsck@$nbdctl_unit.service"
-            echo "After=systemd-fsck@$nbdctl_unit.service"
-            echo "[Mount]"
-            echo "Where=/sysroot"
-            echo "What=$nbdctl_root"
-            [ -z "$nbdctl_fstype" ] || echo "Type=$nbdctl_fstype"
-            [ -z "$nbdctl_flags" ] || echo "Options=$nbdctl_flags"
-        } > /run/systemd/system/sysroot.mount
-        ln -sf ../sysroot.mount /run/systemd/system/initrd-root-fs.target.requires/sysroot.mount
-        systemctl daemon-reload
-        # What this target is to wait for was settled when the boot began.
-        systemctl --no-block start initrd-root-fs.target
-    fi
     wait_for_dev "$nbdctl_root"
+    # What this target is to wait for was settled when the boot began.
+    [ -z "$DRACUT_SYSTEMD" ] || systemctl --no-block start initrd-root-fs.target
 }
 
 # Has monitors started, and told on the console what they meet.

@@ -198,7 +198,7 @@ impl Insisting<'_> {
                 waiting.next = Instant::now();
                 Answer::done()
             }
-            Request::Detach { .. } | Request::ShuttingDown {} => {
+            Request::Detach { .. } | Request::ShuttingDown { .. } | Request::Leave {} => {
                 waiting.stopped.store(true, Ordering::Relaxed);
                 waiting.replies.push(reply);
                 return;

@@ -52,6 +52,7 @@ impl Serving<'_> {
             }
             Mail::Control(request, reply) => self.request(request, reply),
             Mail::Detached(result) => return self.detached(result),
+            Mail::Resident(files) => self.resident(*files),
             // Only of a device that is yet to be made.
             Mail::BroughtUp(_) => {}
             Mail::Finished(Ok(())) => {
@@ -126,10 +127,16 @@ impl Serving<'_> {
                 self.happen(Event::Retry { cut });
                 Answer::done()
             }
-            Request::ShuttingDown {} => {
+            Request::ShuttingDown { ending } => {
                 tracing::info!("the machine goes down");
                 self.order_relay(&Order::GoingDown {});
                 self.happen(Event::ShuttingDown);
+                self.root_goes_down(ending);
+                Answer::done()
+            }
+            Request::Leave {} => {
+                tracing::info!("another monitor takes {} over", self.path());
+                self.leaving = true;
                 Answer::done()
             }
             Request::Detach { force } => return self.detach(force, reply),
