@@ -40,8 +40,9 @@ lay() {
 
 # Made once for all that goes in, but for the program: that is replaced in what was made, by
 # another archive behind it, so that a new one costs no time. (The kernel unpacks both.)
+# Sets $made, what was made, and $path, of the program in it.
 make_initramfs() {
-    local key made path
+    local key
     key=$({
         cat "$here/system.sh"
         echo "$tree $release $initramfs $client $layout"
@@ -73,6 +74,14 @@ make_initramfs() {
     fi
 }
 
+# What it consists of, unpacked: the list of what was made, with the program of today.
+initramfs_bytes() {
+    local program=0
+    [ -z "$path" ] || program=$(stat -c %s "$binary")
+    awk -v path="$path" -v bytes="$program" '/^-/ && $NF != path { bytes += $5 } END { print bytes }' \
+        "$made.list"
+}
+
 new_initramfs() {
     local made=$1 root=$work/root list
     mount -t proc proc "$root/proc"
@@ -81,11 +90,13 @@ new_initramfs() {
     if [ "$initramfs" = dracut ]; then
         set -- dracut --no-hostonly --no-early-microcode --no-compress --quiet \
             --kver "$release" /boot/initrd
-        list=(cpio -t --quiet -F /boot/initrd)
+        # For the network the client is not to blame: only so can its bytes be told.
+        [ "$client" != none ] || set -- "$@" --add network
+        list=(cpio -tv --quiet -F /boot/initrd)
     else
         # zstd as quick as it can be; the lowest level.
         set -- mkinitramfs -c zstd -l 1 -o /boot/initrd "$release"
-        list=(lsinitramfs /boot/initrd)
+        list=(lsinitramfs -l /boot/initrd)
     fi
     PATH=/usr/sbin:/usr/bin chroot "$root" "$@" >"$work/initramfs.log" 2>&1 || {
         cat "$work/initramfs.log" >&2
@@ -96,11 +107,7 @@ new_initramfs() {
     find "$cache" -maxdepth 1 -name 'boot-initramfs-*' -mtime +7 -delete
     mv "$root/boot/initrd" "$made"
     # Where the program is in there.
-    if [ "$client" = nbdctl ]; then
-        grep -E '^(usr/)?s?bin/nbdctl$' "$made.list" >"$made.path" || true
-    else
-        : >"$made.path"
-    fi
+    awk '/^-/ && $NF ~ "^(usr/)?s?bin/nbdctl$" { print $NF }' "$made.list" >"$made.path"
     umount -R -l "$root"/{proc,sys,dev}
 }
 
