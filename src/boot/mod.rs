@@ -9,7 +9,7 @@ mod generator;
 mod names;
 mod write;
 
-pub use cmdline::{Dhcp, Mount, Ordered, Plan, read as read_command_line};
+pub use cmdline::{Dhcp, Mount, Ordered, Plan, read as read_command_line, word_of};
 pub use generator::{Content, Unit, generate};
 pub use names::{PARTITIONS, StableNames, properties};
 pub use write::write;

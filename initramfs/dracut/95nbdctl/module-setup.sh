@@ -31,10 +31,27 @@ nbdctl_devices() {
 
 # What this machine's next boot needs, in host-only mode.
 cmdline() {
-    local device
+    local device address
     for device in $(nbdctl_devices); do
         printf ' %s' "$(/usr/sbin/nbdctl boot cmdline "$device")"
+        address=$(/usr/sbin/nbdctl boot cmdline --address "$device")
+        [[ ! $address ]] || printf ' %s' "$(nbdctl_network "$address")"
     done
+}
+
+# How this machine has the network that leads to an address: by DHCP, or as it stands.
+nbdctl_network() {
+    local route interface mac
+    route=$(ip -o route get "$1" 2> /dev/null) || return 0
+    interface=${route#* dev }
+    interface=${interface%% *}
+    [[ $interface != lo ]] || return 0
+    if ip -o addr show dev "$interface" | grep -q dynamic; then
+        mac=$(cat "/sys/class/net/$interface/address" 2> /dev/null)
+        echo "${mac:+ifname=$interface:$mac }ip=$interface:dhcp"
+    else
+        ip_params_for_remote_addr "$1"
+    fi
 }
 
 installkernel() {

@@ -34,14 +34,16 @@ nbdctl_parse() {
             netroot=dhcp
             echo netroot=dhcp > /etc/cmdline.d/90nbdctl-dhcp.conf
         fi
-    elif [ "${netroot%%:*}" = nbd ]; then
-        # Seen to.
+    elif [ $# = 0 ] && [ "${netroot%%:*}" = nbd ]; then
+        # Seen to. (With DHCP's answer netroot.sh wants it for its handler.)
         netroot=
     fi
-    [ -z "$nbdctl_root" ] || nbdctl_write_mount
-    # Runs the generator again, which knows by now what is to be attached.
-    [ -z "$DRACUT_SYSTEMD" ] || systemctl daemon-reload
     [ -z "$nbdctl_root" ] || nbdctl_take_root
+    [ -n "$DRACUT_SYSTEMD" ] || return 0
+    # Runs the generator again, which knows by now what is to be attached.
+    systemctl daemon-reload
+    # What this target is to wait for was settled when the boot began.
+    [ -z "$nbdctl_root" ] || systemctl --no-block start initrd-root-fs.target
 }
 
 # Where the root is one of our devices and nothing else says so: a generator saw no root,
@@ -70,9 +72,9 @@ nbdctl_take_root() {
     unset root_unset
     [ -z "$nbdctl_fstype" ] || fstype=$nbdctl_fstype
     [ -z "$nbdctl_flags" ] || rflags=$nbdctl_flags
-    wait_for_dev "$nbdctl_root"
-    # What this target is to wait for was settled when the boot began.
-    [ -z "$DRACUT_SYSTEMD" ] || systemctl --no-block start initrd-root-fs.target
+    # Without end, as the device unit's own time-out would come first.
+    wait_for_dev -n "$nbdctl_root"
+    nbdctl_write_mount
 }
 
 # Has monitors started, and told on the console what they meet.
@@ -85,7 +87,7 @@ nbdctl_start() {
             systemctl --no-block start "nbdctl@$nbdctl_name.service"
         done
     else
-        /usr/sbin/nbdctl boot start $nbdctl_names
+        (umask 077 && /usr/sbin/nbdctl boot start $nbdctl_names)
     fi
     [ -n "$nbdctl_needed" ] || return 0
     (

@@ -10,7 +10,7 @@ use crate::monitor::{Booting, booting, ordered_by};
 /// So often what keeps the same is told again.
 const SAY_AGAIN: Duration = Duration::from_secs(20);
 
-/// Somebody may want to know what a boot waits for, where nothing failed yet.
+/// Until then everything may yet come up by itself, the network for one.
 const SAY_FIRST: Duration = Duration::from_secs(5);
 
 /// How often it is looked.
@@ -56,7 +56,7 @@ pub(super) fn wait(names: &[Name], timeout: Option<Duration>) -> Exit {
             let due = match said {
                 Some(before) if *before == now => at.elapsed() >= SAY_AGAIN,
                 Some(_) => true,
-                None => !now.contains("without an answer") || begun.elapsed() >= SAY_FIRST,
+                None => begun.elapsed() >= SAY_FIRST,
             };
             if due {
                 note(&now);
