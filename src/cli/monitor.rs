@@ -118,7 +118,8 @@ fn configured(name: &Name) -> Found {
             for warning in &export.warnings {
                 tracing::warn!("{warning}");
             }
-            // What attach put there is tried once; the root, until it is there.
+            // What an initramfs found on the kernel's command line nobody waits at a
+            // terminal for.
             let start = if export.kind == Kind::Run && !export.settings.root {
                 Start::Once
             } else {

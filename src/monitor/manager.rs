@@ -4,7 +4,7 @@
 
 use std::io::{self, Read, Write};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::control::connect;
 use crate::kernel::Ending;
@@ -18,9 +18,9 @@ const ANSWER: Duration = Duration::from_secs(3);
 /// A job of each unit, of some 250 bytes.
 const MAX_MESSAGE: usize = 4 << 20;
 
-/// As user 0, in hexadecimal of its digits; it answers in one line.
-const HELLO: &[u8] = b"\0AUTH EXTERNAL 30\r\n";
-const BEGIN: &[u8] = b"BEGIN\r\n";
+/// As user 0, in hexadecimal of its digits; it answers in one line. Nothing else goes with
+/// it, nor comes before the answer: what it reads together with that it forgets.
+const HELLO: &[u8] = b"\0AUTH EXTERNAL 30\r\nBEGIN\r\n";
 
 /// How the machine is about to end; `None` where it is not, or does not say.
 pub(super) fn ending() -> Option<Ending> {
@@ -55,9 +55,9 @@ fn ask(socket: &Path) -> io::Result<Vec<u8>> {
     if !line.starts_with(b"OK ") {
         return Err(io::Error::other("it does not let us in"));
     }
-    stream.write_all(BEGIN)?;
     stream.write_all(&call("ListJobs"))?;
-    loop {
+    let until = Instant::now() + ANSWER;
+    while Instant::now() < until {
         let (kind, body) = message(&mut stream)?;
         match kind {
             METHOD_RETURN => return Ok(body),
@@ -66,6 +66,7 @@ fn ask(socket: &Path) -> io::Result<Vec<u8>> {
             _ => {}
         }
     }
+    Err(io::ErrorKind::TimedOut.into())
 }
 
 const METHOD_CALL: u8 = 1;
@@ -229,7 +230,7 @@ mod tests {
             let mut hello = vec![0; HELLO.len()];
             stream.read_exact(&mut hello).unwrap();
             stream.write_all(b"OK 0123\r\n").unwrap();
-            let mut rest = vec![0; BEGIN.len() + call("ListJobs").len()];
+            let mut rest = vec![0; call("ListJobs").len()];
             stream.read_exact(&mut rest).unwrap();
             for (kind, body) in [(4, vec![1; 5]), (METHOD_RETURN, answer)] {
                 let mut message = vec![b'l', kind, 0, 1];
