@@ -60,6 +60,11 @@ pub struct Ended {
 }
 
 impl Machine {
+    /// One with nbdctl, whose root is the server's whole disk by our own setting.
+    pub fn plain(initramfs: Initramfs) -> Self {
+        Self::new(initramfs, initramfs.own_setting())
+    }
+
     /// One with nbdctl in its initramfs and on its root, of which this is the command line.
     pub fn new(initramfs: Initramfs, append: &str) -> Self {
         Self::of(initramfs, append)
@@ -93,7 +98,8 @@ impl Machine {
 
     /// What is done outside when the command says `event WORD`.
     pub fn when(mut self, word: &str, code: &str) -> Self {
-        self.options.extend(["--when", word, code].map(str::to_owned));
+        self.options
+            .extend(["--when", word, code].map(str::to_owned));
         self
     }
 
@@ -105,9 +111,15 @@ impl Machine {
         self
     }
 
+    /// Seconds for all of it.
     pub fn limit(mut self, seconds: u32) -> Self {
         self.limit_seconds = seconds;
         self
+    }
+
+    /// A writer's file, to be looked at in the end.
+    pub fn keep(self, path: &str) -> Self {
+        self.option("--keep", path)
     }
 
     /// Boots it, runs the command, ends it.
@@ -142,6 +154,14 @@ impl Initramfs {
         match self {
             Self::Dracut => "dracut",
             Self::InitramfsTools => "initramfs-tools",
+        }
+    }
+
+    /// The command line that has the server's whole disk as the root, as README has it.
+    pub fn own_setting(self) -> &'static str {
+        match self {
+            Self::Dracut => "ip=dhcp root=LABEL=root rd.nbdctl=nbd://10.0.2.2:10900/",
+            Self::InitramfsTools => "ip=dhcp root=LABEL=root nbdctl=nbd://10.0.2.2:10900/",
         }
     }
 
@@ -235,7 +255,6 @@ impl Ended {
             "Aborting journal",
             "Detected aborted journal",
             "potential data loss",
-            "blocked for more than",
         ];
         self.console
             .lines()

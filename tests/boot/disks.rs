@@ -1,0 +1,62 @@
+//! The root is not the export itself, but something on it: a partition, what LUKS makes of
+//! it, an overlay over a read-only one. One outage each, as that is below all of them.
+
+use crate::machine::{Dracut, Ended, InitramfsTools, Machine};
+
+const OUTAGE: &str = "server kill; sleep 5; server start; say back";
+
+fn write_through_an_outage(machine: Machine) -> Ended {
+    let ended = machine.when("away", OUTAGE).run(
+        "findmnt -no SOURCE /
+        writer /var/file & sleep 3; event away; hear back; event back; sleep 12",
+    );
+    ended.assert_good();
+    let again = ended
+        .events
+        .iter()
+        .any(|(at, said)| *at > ended.at("back") && said.starts_with("wrote "));
+    assert!(again, "{}", ended.story());
+    ended
+}
+
+fn assert_on(machine: Machine, layout: &str, source: &str) {
+    let ended = write_through_an_outage(machine.option("--layout", layout).keep("/var/file"));
+    ended.assert_written("/var/file");
+    assert_eq!(ended.output, format!("{source}\n"), "{}", ended.story());
+}
+
+#[test]
+#[ignore = "make test-boot-all"]
+fn dracut_root_on_a_partition() {
+    assert_on(Machine::plain(Dracut), "partition", "/dev/nbd0p2");
+}
+
+#[test]
+#[ignore = "make test-boot-all"]
+fn initramfs_tools_root_on_a_partition() {
+    let line = "ip=dhcp root=/dev/nbd0p2 nbdroot=10.0.2.2:10900/root";
+    assert_on(
+        Machine::new(InitramfsTools, line),
+        "partition",
+        "/dev/nbd0p2",
+    );
+}
+
+#[test]
+#[ignore = "make test-boot-all"]
+fn dracut_root_on_luks() {
+    let line = "ip=dhcp root=LABEL=root rd.nbdctl=nbd://10.0.2.2:10900/ \
+                rd.luks.name=5a1ff0f9-51ea-4a55-8d0c-6e626463746c=cryptroot";
+    assert_on(Machine::new(Dracut, line), "luks", "/dev/mapper/cryptroot");
+}
+
+#[test]
+#[ignore = "make test-boot-all"]
+fn initramfs_tools_root_on_luks() {
+    let line = "ip=dhcp root=/dev/mapper/cryptroot nbdctl=nbd://10.0.2.2:10900/";
+    assert_on(
+        Machine::new(InitramfsTools, line),
+        "luks",
+        "/dev/mapper/cryptroot",
+    );
+}
