@@ -60,3 +60,26 @@ fn initramfs_tools_root_on_luks() {
         "/dev/mapper/cryptroot",
     );
 }
+
+#[test]
+#[ignore = "make test-boot-all"]
+fn dracut_overlay_over_a_read_only_export() {
+    let line = "ip=dhcp root=LABEL=root ro rd.nbdctl=nbd://10.0.2.2:10900/ \
+                rd.live.overlay.overlayfs=1";
+    let machine = Machine::new(Dracut, line)
+        .option("--read-only", "1")
+        .file("/etc/fstab", "")
+        .initramfs_file(
+            "/etc/dracut.conf.d/overlay.conf",
+            "add_dracutmodules+=\" overlayfs \"\n",
+        );
+    let ended = machine.when("away", OUTAGE).run(
+        "findmnt -no FSTYPE /; cat /sys/block/nbd0/ro
+        writer /var/file & sleep 3; event away; hear back; event back; sleep 12
+        # Nothing of it is in memory, so it comes from the server.
+        echo 3 >/proc/sys/vm/drop_caches
+        dd if=/usr/lib/x86_64-linux-gnu/systemd/libsystemd-shared-257.so of=/dev/null 2>/dev/null; echo read $?",
+    );
+    ended.assert_good();
+    assert_eq!(ended.output, "overlay\n1\nread 0\n", "{}", ended.story());
+}

@@ -30,6 +30,8 @@ pub use Initramfs::{Dracut, InitramfsTools};
 /// A machine that is to be booted.
 pub struct Machine {
     folder: TempDir,
+    /// What the initramfs is made with, besides.
+    initramfs: TempDir,
     options: Vec<String>,
     limit_seconds: u32,
 }
@@ -82,6 +84,7 @@ impl Machine {
     fn of(initramfs: Initramfs, append: &str) -> Self {
         let machine = Self {
             folder: TempDir::new().unwrap(),
+            initramfs: TempDir::new().unwrap(),
             options: Vec::new(),
             limit_seconds: LIMIT_SECONDS,
         };
@@ -105,9 +108,13 @@ impl Machine {
 
     /// A file of the root's.
     pub fn file(self, path: &str, text: &str) -> Self {
-        let path = self.folder.path().join(path.trim_start_matches('/'));
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
+        write(self.folder.path(), path, text);
+        self
+    }
+
+    /// A file that is there when the initramfs is made, and on the root.
+    pub fn initramfs_file(self, path: &str, text: &str) -> Self {
+        write(self.initramfs.path(), path, text);
         self
     }
 
@@ -135,6 +142,8 @@ impl Machine {
             .arg(out.path())
             .arg("--files")
             .arg(self.folder.path())
+            .arg("--initramfs-files")
+            .arg(self.initramfs.path())
             .args(&self.options)
             .args(["--", command])
             .stdin(Stdio::null())
@@ -340,6 +349,12 @@ impl Ended {
         }
         story
     }
+}
+
+fn write(folder: &Path, path: &str, text: &str) {
+    let path = folder.join(path.trim_start_matches('/'));
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
 }
 
 fn program() -> PathBuf {
