@@ -92,6 +92,7 @@ getcmdline() { cat "$top/cmdline"; cat "$top"/etc/cmdline.d/*.conf 2> /dev/null;
 getarg() { false; }
 die() { echo "die $*" >> "$top/log"; exit 1; }
 modprobe() { echo "modprobe $*" >> "$top/log"; }
+udevadm() { echo "udevadm $*" >> "$top/log"; }
 systemctl() { echo "systemctl $*" >> "$top/log"; }
 wait_for_dev() { echo "wait_for_dev $*" >> "$top/log"; }
 dev_unit_name() { echo "${1#/dev/}" | sed 's,^,dev-,'; }
@@ -135,6 +136,7 @@ fn hooks(line: &str, variables: &str) -> Hooked {
             .replace("/usr/sbin/nbdctl", &format!("{top}/bin/nbdctl"))
             .replace("/lib/nbdctl-lib.sh", &format!("{top}/nbdctl-lib.sh"))
             .replace("/run/systemd", &format!("{top}/run/systemd"))
+            .replace("/run/udev", &format!("{top}/run/udev"))
             .replace("/etc/cmdline.d", &format!("{top}/etc/cmdline.d"))
             .replace("/tmp/nbdctl", &format!("{top}/nbdctl"));
         fs::write(path(name), script).unwrap();
@@ -163,6 +165,12 @@ fn dracut_waits_for_the_device_without_end_and_mounts_it() {
         "[Unit]\nBefore=initrd-root-fs.target\nRequires=systemd-fsck@dev-nbd0.service\n\
          After=systemd-fsck@dev-nbd0.service\n[Mount]\nWhere=/sysroot\nWhat=/dev/nbd0\n\
          Type=ext4\nOptions=ro\n"
+    );
+    // Whoever was told root=/dev/root waits for that.
+    assert_eq!(
+        hooked.file("run/udev/rules.d/99-nbdctl-root.rules"),
+        "ACTION!=\"remove\", SUBSYSTEM==\"block\", KERNEL==\"nbd0\", \
+         ATTRS{backend}==\"nbdctl1:*\", SYMLINK+=\"root\"\n"
     );
     let log = hooked.log();
     let order = [

@@ -74,6 +74,11 @@ nbdctl_take_root() {
     [ -z "$nbdctl_flags" ] || rflags=$nbdctl_flags
     # Without end, as the device unit's own time-out would come first.
     wait_for_dev -n "$nbdctl_root"
+    # Where root=/dev/root was said, others wait for that; it is our device.
+    mkdir -p /run/udev/rules.d
+    printf 'ACTION!="remove", SUBSYSTEM=="block", KERNEL=="%s", ATTRS{backend}=="nbdctl1:*", SYMLINK+="root"\n' \
+        "${nbdctl_root#/dev/}" > /run/udev/rules.d/99-nbdctl-root.rules
+    udevadm control --reload 2> /dev/null
     nbdctl_write_mount
 }
 
