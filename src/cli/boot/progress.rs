@@ -24,7 +24,15 @@ fn obstacle(name: &Name) -> Option<String> {
         Booting::Trying(why) if why.is_empty() => {
             Some(format!("{who}: connecting, without an answer yet"))
         }
-        Booting::Trying(why) => Some(format!("{who}: {why}; it is tried again and again")),
+        Booting::Trying(why) => {
+            // Early in a boot that is the network's fault rather than the server's.
+            let hint = if why.contains("unreachable") {
+                ": is the network up? ip= says how"
+            } else {
+                ""
+            };
+            Some(format!("{who}: {why}{hint}; it is tried again and again"))
+        }
         Booting::NoMonitor => Some(format!(
             "{who}: its monitor does not run: journalctl or dmesg may tell why"
         )),
