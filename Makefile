@@ -1,6 +1,7 @@
 # make demo      attaches a real server's export to a real kernel, before your eyes
 # make test      all the tests, those on the real driver included
 # make kernels   what of the guests make test leaves out: mostly Linux 6.1 where 6.12 will do
+# make test-boot-all   every boot with the root over NBD; make test has the first of them
 # make check     form and lints
 # make fuzz      SECONDS=60 for each target of fuzz/; make test does it, too
 # make campaign  random faults under load: SEED=1 FAULTS=20 SERVER=qemu-nbd KERNEL=6.12
@@ -33,7 +34,7 @@ KERNEL ?= 6.12
 # What rustup installed may not be on the path of a shell that is no login shell.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: all build demo test kernels fuzz campaign bench outages check install install-files deb clean
+.PHONY: all build demo test test-boot-all kernels fuzz campaign bench outages check install install-files deb clean
 
 all: build
 
@@ -55,6 +56,11 @@ test:
 kernels:
 	tests/setup test
 	RUST_TEST_THREADS=8 $(CARGO) test --locked --test kernel --test systems -- --ignored
+
+test-boot-all:
+	tests/setup test
+	$(CARGO) build --release --locked
+	$(CARGO) test --locked --test boot -- --include-ignored --nocapture
 
 # Needs a C++ compiler beside the toolchain.
 fuzz:

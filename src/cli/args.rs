@@ -393,7 +393,7 @@ fn identity(text: &str) -> Result<String, &'static str> {
     parse_identity(text).ok_or("give a UUID, as blkid shows it (UUID or PTUUID)")
 }
 
-fn device(text: &str) -> Result<Device, &'static str> {
+pub(super) fn device(text: &str) -> Result<Device, &'static str> {
     Device::by_name(text).ok_or("give /dev/nbdN, the whole disk")
 }
 

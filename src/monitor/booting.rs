@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use super::control::{Request, ask};
 use super::error::Error;
-use super::lookup::by_name;
+use super::lookup::{Target, by_name};
 use super::runtime::Runtime;
 use super::unit::store;
-use crate::config::{Name, Places};
+use crate::config::{Name, Places, Settings};
+use crate::kernel::Device;
 
 /// How an export gets on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +44,32 @@ pub fn booting(name: &Name) -> Booting {
         Ok(None) if !runtime.is_monitored() => Booting::NoMonitor,
         _ => Booting::Trying(String::new()),
     }
+}
+
+/// What an attached device is attached with, and one of the addresses that its server
+/// has, without the port; `None` for a Unix socket.
+///
+/// # Errors
+///
+/// It is not attached, or not by nbdctl, or /run does not tell.
+pub fn attached_with(device: &Device) -> Result<(Settings, Option<String>), Error> {
+    let (_, identifier) = Target::Device(device.clone()).find()?;
+    let state = identifier.and_then(|identifier| {
+        let state = Runtime::of(identifier.name()).load();
+        state.filter(|state| state.backend_identifier == identifier.to_string())
+    });
+    let Some(state) = state else {
+        let what = format!("{}, as far as /run/nbdctl tells,", device.path().display());
+        return Err(Error::NotAttached(what));
+    };
+    let host = |peer: &String| {
+        let (host, port) = peer.rsplit_once(':')?;
+        port.parse::<u16>().ok()?;
+        Some(host.trim_matches(['[', ']']).to_owned())
+    };
+    let peers = state.links.iter().map(|link| &link.peer);
+    let address = peers.chain(&state.addresses).find_map(host);
+    Ok((state.settings, address))
 }
 
 /// Writes what is to be attached as NAME.

@@ -41,7 +41,7 @@ use interrupt::Interrupt;
 use runtime::Runtime;
 
 pub use attach::{Attached, attach};
-pub use booting::{Booting, booting, order, ordered_by, start_detached};
+pub use booting::{Booting, attached_with, booting, order, ordered_by, start_detached};
 pub use detach::{Detached, detach};
 pub use doctor::{Finding, Severity, examine};
 pub use error::Error;

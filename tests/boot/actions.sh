@@ -52,6 +52,10 @@ cable() {
         in) monitor set_link nic on ;;
     esac
 }
+enough() {
+    : >"$work/enough"
+    monitor quit
+}
 button() { monitor system_powerdown; }
 say() { echo "$*" >"$work/rig.in"; }
 
@@ -91,6 +95,7 @@ listen() {
             ) </dev/null >>"$out/server.log" 2>&1 &
         fi
         [ "$word $end" != 'status button' ] || button
+        [ "$word" != status ] || { sleep "$patience" && enough; } </dev/null >&2 &
     done
 }
 note() { echo "$EPOCHREALTIME $1" >>"$out/events"; }

@@ -16,8 +16,8 @@ use tempfile::TempDir;
 /// Machines at a time: each has a processor's work to do.
 const MACHINES: usize = 2;
 
-/// A boot takes 30 s on a quiet machine, and six times that on a busy one.
-const LIMIT_SECONDS: u32 = 480;
+/// A boot takes 30 s on a quiet machine, and ten times that on a very busy one.
+const LIMIT_SECONDS: u32 = 900;
 
 /// The programs that make an initramfs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub use Initramfs::{Dracut, InitramfsTools};
 /// A machine that is to be booted.
 pub struct Machine {
     folder: TempDir,
+    /// What the initramfs is made with, besides.
+    initramfs: TempDir,
     options: Vec<String>,
     limit_seconds: u32,
 }
@@ -60,6 +62,11 @@ pub struct Ended {
 }
 
 impl Machine {
+    /// One with nbdctl, whose root is the server's whole disk by our own setting.
+    pub fn plain(initramfs: Initramfs) -> Self {
+        Self::new(initramfs, initramfs.own_setting())
+    }
+
     /// One with nbdctl in its initramfs and on its root, of which this is the command line.
     pub fn new(initramfs: Initramfs, append: &str) -> Self {
         Self::of(initramfs, append)
@@ -77,6 +84,7 @@ impl Machine {
     fn of(initramfs: Initramfs, append: &str) -> Self {
         let machine = Self {
             folder: TempDir::new().unwrap(),
+            initramfs: TempDir::new().unwrap(),
             options: Vec::new(),
             limit_seconds: LIMIT_SECONDS,
         };
@@ -93,21 +101,32 @@ impl Machine {
 
     /// What is done outside when the command says `event WORD`.
     pub fn when(mut self, word: &str, code: &str) -> Self {
-        self.options.extend(["--when", word, code].map(str::to_owned));
+        self.options
+            .extend(["--when", word, code].map(str::to_owned));
         self
     }
 
     /// A file of the root's.
     pub fn file(self, path: &str, text: &str) -> Self {
-        let path = self.folder.path().join(path.trim_start_matches('/'));
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
+        write(self.folder.path(), path, text);
         self
     }
 
+    /// A file that is there when the initramfs is made, and on the root.
+    pub fn initramfs_file(self, path: &str, text: &str) -> Self {
+        write(self.initramfs.path(), path, text);
+        self
+    }
+
+    /// Seconds for all of it.
     pub fn limit(mut self, seconds: u32) -> Self {
         self.limit_seconds = seconds;
         self
+    }
+
+    /// A writer's file, to be looked at in the end.
+    pub fn keep(self, path: &str) -> Self {
+        self.option("--keep", path)
     }
 
     /// Boots it, runs the command, ends it.
@@ -123,6 +142,8 @@ impl Machine {
             .arg(out.path())
             .arg("--files")
             .arg(self.folder.path())
+            .arg("--initramfs-files")
+            .arg(self.initramfs.path())
             .args(&self.options)
             .args(["--", command])
             .stdin(Stdio::null())
@@ -142,6 +163,14 @@ impl Initramfs {
         match self {
             Self::Dracut => "dracut",
             Self::InitramfsTools => "initramfs-tools",
+        }
+    }
+
+    /// The command line that has the server's whole disk as the root, as README has it.
+    pub fn own_setting(self) -> &'static str {
+        match self {
+            Self::Dracut => "ip=dhcp root=LABEL=root rd.nbdctl=nbd://10.0.2.2:10900/",
+            Self::InitramfsTools => "ip=dhcp root=LABEL=root nbdctl=nbd://10.0.2.2:10900/",
         }
     }
 
@@ -235,7 +264,6 @@ impl Ended {
             "Aborting journal",
             "Detected aborted journal",
             "potential data loss",
-            "blocked for more than",
         ];
         self.console
             .lines()
@@ -321,6 +349,12 @@ impl Ended {
         }
         story
     }
+}
+
+fn write(folder: &Path, path: &str, text: &str) {
+    let path = folder.join(path.trim_start_matches('/'));
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
 }
 
 fn program() -> PathBuf {

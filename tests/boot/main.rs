@@ -11,7 +11,6 @@
 
 mod machine;
 
-mod by_hand;
 mod boots;
 mod disks;
 mod ends;

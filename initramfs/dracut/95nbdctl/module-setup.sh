@@ -31,10 +31,27 @@ nbdctl_devices() {
 
 # What this machine's next boot needs, in host-only mode.
 cmdline() {
-    local device
+    local device address
     for device in $(nbdctl_devices); do
         printf ' %s' "$(/usr/sbin/nbdctl boot cmdline "$device")"
+        address=$(/usr/sbin/nbdctl boot cmdline --address "$device")
+        [[ ! $address ]] || printf ' %s' "$(nbdctl_network "$address")"
     done
+}
+
+# How this machine has the network that leads to an address: by DHCP, or as it stands.
+nbdctl_network() {
+    local route interface mac
+    route=$(ip -o route get "$1" 2> /dev/null) || return 0
+    interface=${route#* dev }
+    interface=${interface%% *}
+    [[ $interface != lo ]] || return 0
+    if ip -o addr show dev "$interface" | grep -q dynamic; then
+        mac=$(cat "/sys/class/net/$interface/address" 2> /dev/null)
+        echo "${mac:+ifname=$interface:$mac }ip=$interface:dhcp"
+    else
+        ip_params_for_remote_addr "$1"
+    fi
 }
 
 installkernel() {
@@ -55,9 +72,10 @@ install() {
     inst_script "$moddir/nbdctl-lib.sh" /lib/nbdctl-lib.sh
     if dracut_module_included systemd-initrd; then
         for folder in /usr/local/lib/systemd/system "$systemdsystemunitdir"; do
-            for unit in nbdctl@.service nbdctl-shutdown.service; do
+            for unit in nbdctl@.service nbdctl@.service.d/10-order.conf; do
                 inst_multiple -o "$folder/$unit"
             done
+            inst_multiple -o "$folder-generators/nbdctl-generator"
         done
         inst_simple "$moddir/initrd.conf" "$systemdsystemunitdir/nbdctl@.service.d/50-initrd.conf"
     fi

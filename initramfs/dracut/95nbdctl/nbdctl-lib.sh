@@ -34,41 +34,52 @@ nbdctl_parse() {
             netroot=dhcp
             echo netroot=dhcp > /etc/cmdline.d/90nbdctl-dhcp.conf
         fi
-    elif [ "${netroot%%:*}" = nbd ]; then
-        # Seen to.
+    elif [ $# = 0 ] && [ "${netroot%%:*}" = nbd ]; then
+        # Seen to. (With DHCP's answer netroot.sh wants it for its handler.)
         netroot=
     fi
     [ -z "$nbdctl_root" ] || nbdctl_take_root
+    [ -n "$DRACUT_SYSTEMD" ] || return 0
+    # Runs the generator again, which knows by now what is to be attached.
+    systemctl daemon-reload
+    # What this target is to wait for was settled when the boot began.
+    [ -z "$nbdctl_root" ] || systemctl --no-block start initrd-root-fs.target
 }
 
-# The root is one of our devices, and nothing else says so.
+# Where the root is one of our devices and nothing else says so: a generator saw no root,
+# or another.
+nbdctl_write_mount() {
+    [ -n "$DRACUT_SYSTEMD" ] || return 0
+    nbdctl_unit=$(dev_unit_name "$nbdctl_root")
+    mkdir -p /run/systemd/system/initrd-root-fs.target.requires
+    {
+        echo "[Unit]"
+        echo "Before=initrd-root-fs.target"
+        echo "Requires=systemd-fsck@$nbdctl_unit.service"
+        echo "After=systemd-fsck@$nbdctl_unit.service"
+        echo "[Mount]"
+        echo "Where=/sysroot"
+        echo "What=$nbdctl_root"
+        [ -z "$nbdctl_fstype" ] || echo "Type=$nbdctl_fstype"
+        [ -z "$nbdctl_flags" ] || echo "Options=$nbdctl_flags"
+    } > /run/systemd/system/sysroot.mount
+    ln -sf ../sysroot.mount /run/systemd/system/initrd-root-fs.target.requires/sysroot.mount
+}
+
 nbdctl_take_root() {
     root=block:$nbdctl_root
     rootok=1
     unset root_unset
     [ -z "$nbdctl_fstype" ] || fstype=$nbdctl_fstype
     [ -z "$nbdctl_flags" ] || rflags=$nbdctl_flags
-    # A generator saw no root, or another.
-    if [ -n "$DRACUT_SYSTEMD" ]; then
-        nbdctl_unit=$(dev_unit_name "$nbdctl_root")
-        mkdir -p /run/systemd/system/initrd-root-fs.target.requires
-        {
-            echo "[Unit]"
-            echo "Before=initrd-root-fs.target"
-            echo "Requires=systemd-fsck@$nbdctl_unit.service"
-            echo "After=systemd-fsck@$nbdctl_unit.service"
-            echo "[Mount]"
-            echo "Where=/sysroot"
-            echo "What=$nbdctl_root"
-            [ -z "$nbdctl_fstype" ] || echo "Type=$nbdctl_fstype"
-            [ -z "$nbdctl_flags" ] || echo "Options=$nbdctl_flags"
-        } > /run/systemd/system/sysroot.mount
-        ln -sf ../sysroot.mount /run/systemd/system/initrd-root-fs.target.requires/sysroot.mount
-        systemctl daemon-reload
-        # What this target is to wait for was settled when the boot began.
-        systemctl --no-block start initrd-root-fs.target
-    fi
-    wait_for_dev "$nbdctl_root"
+    # Without end, as the device unit's own time-out would come first.
+    wait_for_dev -n "$nbdctl_root"
+    # Where root=/dev/root was said, others wait for that; it is our device.
+    mkdir -p /run/udev/rules.d
+    printf 'ACTION!="remove", SUBSYSTEM=="block", KERNEL=="%s", ATTRS{backend}=="nbdctl1:*", SYMLINK+="root"\n' \
+        "${nbdctl_root#/dev/}" > /run/udev/rules.d/99-nbdctl-root.rules
+    udevadm control --reload 2> /dev/null
+    nbdctl_write_mount
 }
 
 # Has monitors started, and told on the console what they meet.
@@ -81,7 +92,7 @@ nbdctl_start() {
             systemctl --no-block start "nbdctl@$nbdctl_name.service"
         done
     else
-        /usr/sbin/nbdctl boot start $nbdctl_names
+        (umask 077 && /usr/sbin/nbdctl boot start $nbdctl_names)
     fi
     [ -n "$nbdctl_needed" ] || return 0
     (

@@ -16,9 +16,11 @@ mod ours;
 mod parts;
 mod plan;
 mod said;
+mod word;
 mod words;
 
 pub use plan::{Dhcp, Mount, Ordered, Plan};
+pub use word::word_of;
 
 use said::{Said, Source};
 use words::Words;

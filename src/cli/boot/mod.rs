@@ -11,8 +11,9 @@ use std::time::Duration;
 use clap::Subcommand;
 
 use super::{Exit, answer, note};
-use crate::boot::{Dhcp, Plan, read_command_line};
+use crate::boot::{Dhcp, Plan, read_command_line, word_of};
 use crate::config::Name;
+use crate::kernel::Device;
 use crate::monitor;
 
 #[derive(Debug, clap::Args)]
@@ -39,6 +40,15 @@ enum BootVerb {
         /// Write nothing
         #[arg(long)]
         dry: bool,
+    },
+    /// Print what the command line is to say for a device that is attached
+    Cmdline {
+        /// /dev/nbdN
+        #[arg(value_parser = super::args::device)]
+        device: Device,
+        /// Print its server's address instead, if it has one
+        #[arg(long)]
+        address: bool,
     },
     /// Start monitors, which outlive the initramfs, where no systemd does it
     Start {
@@ -83,6 +93,7 @@ pub(super) fn run(args: &BootArgs) -> Exit {
                 }
             }
         }
+        BootVerb::Cmdline { device, address } => cmdline(device, *address),
         BootVerb::Start { names } => start(names),
         BootVerb::Report { names, quiet } => progress::report(names, *quiet),
         BootVerb::Wait { names, timeout } => {
@@ -123,6 +134,23 @@ fn plan(plan: &Plan, dry: bool) -> Exit {
         (false, _) => Exit::Usage,
         (true, true) => Exit::NotFound,
         (true, false) => Exit::Done,
+    }
+}
+
+fn cmdline(device: &Device, address: bool) -> Exit {
+    match monitor::attached_with(device) {
+        Ok((settings, host)) => {
+            let text = if address {
+                host
+            } else {
+                Some(word_of(&settings))
+            };
+            if let Some(text) = text {
+                answer(&text);
+            }
+            Exit::Done
+        }
+        Err(error) => super::fail(&error),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::monitor::{Booting, booting, ordered_by};
 /// So often what keeps the same is told again.
 const SAY_AGAIN: Duration = Duration::from_secs(20);
 
-/// Somebody may want to know what a boot waits for, where nothing failed yet.
+/// Until then everything may yet come up by itself, the network for one.
 const SAY_FIRST: Duration = Duration::from_secs(5);
 
 /// How often it is looked.
@@ -24,7 +24,15 @@ fn obstacle(name: &Name) -> Option<String> {
         Booting::Trying(why) if why.is_empty() => {
             Some(format!("{who}: connecting, without an answer yet"))
         }
-        Booting::Trying(why) => Some(format!("{who}: {why}; it is tried again and again")),
+        Booting::Trying(why) => {
+            // Early in a boot that is the network's fault rather than the server's.
+            let hint = if why.contains("unreachable") {
+                ": is the network up? ip= says how"
+            } else {
+                ""
+            };
+            Some(format!("{who}: {why}{hint}; it is tried again and again"))
+        }
         Booting::NoMonitor => Some(format!(
             "{who}: its monitor does not run: journalctl or dmesg may tell why"
         )),
@@ -56,7 +64,7 @@ pub(super) fn wait(names: &[Name], timeout: Option<Duration>) -> Exit {
             let due = match said {
                 Some(before) if *before == now => at.elapsed() >= SAY_AGAIN,
                 Some(_) => true,
-                None => !now.contains("without an answer") || begun.elapsed() >= SAY_FIRST,
+                None => begun.elapsed() >= SAY_FIRST,
             };
             if due {
                 note(&now);

@@ -53,8 +53,8 @@ mod tests {
     fn a_shell_gets_what_was_said_and_runs_none_of_it() {
         let line = "root=nbd:h:x'$(reboot)'::a'b ro rd.nbdctl=nbd://g/y,nofail,device_timeout=7";
         let plan = read_command_line(line, None);
-        let expected = r"nbdctl_names='g-y h-x---reboot---a3b3cb55'
-nbdctl_needed='h-x---reboot---a3b3cb55'
+        let expected = r"nbdctl_names='g-y h-x---reboot---e6868fad'
+nbdctl_needed='h-x---reboot---e6868fad'
 nbdctl_network='yes'
 nbdctl_dhcp=''
 nbdctl_timeout=''

@@ -1,1 +1,0 @@
-//! Every form, and what is made of it.
