@@ -1,6 +1,7 @@
 # make demo      attaches a real server's export to a real kernel, before your eyes
 # make test      all the tests, those on the real driver included
 # make kernels   what of the guests make test leaves out: mostly Linux 6.1 where 6.12 will do
+# make test-boot-all   every boot with the root over NBD; make test has the first of them
 # make check     form and lints
 # make fuzz      SECONDS=60 for each target of fuzz/; make test does it, too
 # make campaign  random faults under load: SEED=1 FAULTS=20 SERVER=qemu-nbd KERNEL=6.12
@@ -17,9 +18,13 @@ DESTDIR ?=
 BINARY ?= target/release/nbdctl
 GENERATED ?= target/generated
 LIB = $(PREFIX)/lib
+# Both look below /usr only: an initramfs takes PREFIX=/usr.
+DRACUT = $(LIB)/dracut/modules.d/95nbdctl
+INITRAMFS = $(PREFIX)/share/initramfs-tools
 # Where zsh looks by itself: a local folder, and the distribution's.
 ZSH = $(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
-UNITS = systemd/nbdctl@.service systemd/nbdctl-shutdown.service systemd/remote-nbd.target
+UNITS = systemd/nbdctl@.service systemd/nbdctl-shutdown.service systemd/nbdctl-root.service \
+	systemd/remote-nbd.target
 CARGO ?= cargo
 SECONDS ?= 60
 SEED ?= 1
@@ -31,7 +36,7 @@ DATA ?= kernel
 # What rustup installed may not be on the path of a shell that is no login shell.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: all build demo test kernels fuzz campaign bench outages check install install-files deb clean
+.PHONY: all build demo test test-boot-all kernels fuzz campaign bench outages check install install-files deb clean
 
 all: build
 
@@ -53,6 +58,11 @@ test:
 kernels:
 	tests/setup test
 	RUST_TEST_THREADS=8 $(CARGO) test --locked --test kernel --test systems -- --ignored
+
+test-boot-all:
+	tests/setup test
+	$(CARGO) build --release --locked
+	$(CARGO) test --locked --test boot -- --include-ignored --nocapture
 
 # Needs a C++ compiler beside the toolchain.
 fuzz:
@@ -100,12 +110,23 @@ install-files:
 		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/nbdctl.fish
 	install -d $(DESTDIR)$(LIB)/systemd/system $(DESTDIR)$(LIB)/systemd/system-generators
 	install -m 644 $(UNITS) $(DESTDIR)$(LIB)/systemd/system
+	install -D -m 644 systemd/nbdctl@.service.d/10-order.conf \
+		$(DESTDIR)$(LIB)/systemd/system/nbdctl@.service.d/10-order.conf
 	ln -sf ../../../sbin/nbdctl $(DESTDIR)$(LIB)/systemd/system-generators/nbdctl-generator
 	install -d $(DESTDIR)$(LIB)/udev/rules.d
 	install -m 644 udev/*.rules $(DESTDIR)$(LIB)/udev/rules.d
+	install -d $(DESTDIR)$(DRACUT) $(DESTDIR)$(INITRAMFS)/hooks $(DESTDIR)$(INITRAMFS)/scripts/local-top
+	install -m 755 initramfs/dracut/95nbdctl/*.sh $(DESTDIR)$(DRACUT)
+	install -m 644 initramfs/dracut/95nbdctl/*.conf $(DESTDIR)$(DRACUT)
+	install -m 755 initramfs/initramfs-tools/hooks/nbdctl $(DESTDIR)$(INITRAMFS)/hooks
+	install -m 755 initramfs/initramfs-tools/scripts/local-top/nbdctl \
+		$(DESTDIR)$(INITRAMFS)/scripts/local-top
 	# They name the program by its path.
-	cd $(DESTDIR)$(LIB) && sed -i 's,/usr/sbin/nbdctl,$(PREFIX)/sbin/nbdctl,' \
-		$(UNITS:systemd/%=systemd/system/%) udev/rules.d/59-nbdctl.rules
+	sed -i 's,/usr/sbin/nbdctl,$(PREFIX)/sbin/nbdctl,g' \
+		$(UNITS:systemd/%=$(DESTDIR)$(LIB)/systemd/system/%) \
+		$(DESTDIR)$(LIB)/udev/rules.d/59-nbdctl.rules \
+		$(DESTDIR)$(DRACUT)/* $(DESTDIR)$(INITRAMFS)/hooks/nbdctl \
+		$(DESTDIR)$(INITRAMFS)/scripts/local-top/nbdctl
 	install -D -m 644 udev/modprobe.conf $(DESTDIR)$(LIB)/modprobe.d/nbdctl.conf
 	install -D -m 644 udev/modules-load.conf $(DESTDIR)$(LIB)/modules-load.d/nbdctl.conf
 

@@ -11,11 +11,14 @@
 //! | [`kernel`] | everything said to Linux: netlink, sysfs, /proc | `proto` |
 //! | [`relay`] | what stands between the kernel and servers that offer more than it speaks: its decisions, pure, and the process that carries them out | `session`, `proto`, `uri` |
 //! | [`monitor`] | bringing a device up, keeping it up, taking it down, knowing how it is | `kernel`, `session`, `config`, and of `relay` the messages |
-//! | [`boot`] | the units and names that a boot is given | `config`, `uri` |
+//! | [`boot`] | the units and names that a boot is given, and what the kernel's command line asks of an initramfs | `config`, `uri` |
 //! | [`cli`] | one file per verb; the only place that prints | everything |
 //!
 //! Imports go only the ways of the last column; `tests/law.rs` holds the code
 //! to it. `neli` stays in `kernel`, `clap` in `cli`, `toml` in `config`.
+//!
+//! In an initramfs its scripts run `nbdctl boot`, which reads the command line (`boot`),
+//! writes what it asks for to /run, and tells at the console what keeps it from being.
 //!
 //! Called `nbdctl-generator`, the program is systemd's generator (`boot`); `nbdctl
 //! udev-names` is what udev's rule asks.

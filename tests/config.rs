@@ -148,6 +148,7 @@ connect_timeout   10 s                                  default
 io_timeout        30000 ms                              default
 identity          not looked at                         default
 resize            next-attach                           default
+root              false                                 default
 noauto            false                                 default
 nofail            true                                  /etc/nbdctl/vm1.toml:5
 device_timeout    systemd's own                         default

@@ -109,7 +109,7 @@ fn another_prefix_has_its_own_paths() {
         )));
     let found = run(Command::new("grep")
         .args(["-rhoE", "--exclude-dir=generated", "--exclude-dir=share"])
-        .arg("[^ \"=]*sbin/nbdctl")
+        .arg("[^ \"=(]*sbin/nbdctl")
         .arg(folder.path().join("opt/n/lib")));
     assert!(found.lines().count() >= 4, "{found}");
     assert!(

@@ -39,7 +39,8 @@ fn cases() -> Vec<PathBuf> {
 fn result(case: &Path) -> (Vec<Unit>, Vec<String>) {
     let configuration = config::load(&Places::below(case));
     let root = format!("{}/", case.display());
-    let units = boot::generate(&configuration, Path::new(UNITS))
+    // As on a machine with systemd 252, which the tests have.
+    let units = boot::generate(&configuration, Path::new(UNITS), false)
         .into_iter()
         .map(|unit| match unit.content {
             Content::Text(text) => Unit {
@@ -134,10 +135,12 @@ impl Boot {
         units.sort();
         units.dedup();
         boot::write(&units, &boot.generated()).unwrap();
-        fs::create_dir(boot.installed()).unwrap();
+        fs::create_dir_all(boot.installed().join("nbdctl@.service.d")).unwrap();
         for unit in [
             "nbdctl@.service",
+            "nbdctl@.service.d/10-order.conf",
             "nbdctl-shutdown.service",
+            "nbdctl-root.service",
             "remote-nbd.target",
         ] {
             let text = fs::read_to_string(format!("systemd/{unit}")).unwrap();

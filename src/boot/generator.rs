@@ -9,6 +9,8 @@
 //! - The unit is never ordered before a device's: systemd ignores that. Nor is the
 //!   device ordered behind the unit: with a mount that lacks `_netdev` that were a
 //!   loop, and systemd would break it by leaving out whatever it likes.
+//! - The export that `/` is on is up already. Its unit takes its monitor over, where that
+//!   is not it already, and stays to the very end; it is early and waits for nothing.
 //! - A swap on such a device is not waited for by swap.target, for that comes before
 //!   sysinit.target, and the network after: fstab's `_netdev` does not change that.
 
@@ -48,19 +50,34 @@ const SHORT_CONNECT: u64 = 30;
 /// The longest name of a file; what is longer no unit file can have.
 const LONGEST: usize = 255;
 
+/// The order of an export that `/` is on. The file beside the template that has this name
+/// is not taken for it.
+const ORDER: &str = "10-order.conf";
+const ROOT_ORDER: &str = include_str!("../../systemd/root-order.conf");
+
+/// What systemd has known since version 255; an older one would warn of it, and go by the
+/// monitor's title alone.
+const SURVIVE: &str = "\n[Unit]\nSurviveFinalKillSignal=yes\n";
+
 /// All that systemd is to be given, by path. `units` is the folder where the
-/// template and the target are installed.
+/// template and the target are installed; `survival` says whether units can survive the
+/// killing at the end.
 ///
-/// What attach put in /run is none of this: it ends with the boot.
+/// What attach put in /run is none of this, as it ends with the boot; but the root is,
+/// which the initramfs put there.
 #[must_use]
-pub fn generate(configuration: &Configuration, units: &Path) -> Vec<Unit> {
+pub fn generate(configuration: &Configuration, units: &Path, survival: bool) -> Vec<Unit> {
     let exports = configuration
         .exports
         .iter()
-        .filter(|export| export.kind != Kind::Run);
+        .filter(|export| export.kind != Kind::Run || export.settings.root);
     let mut all = Vec::new();
     let mut automatic = false;
     for export in exports {
+        if export.settings.root {
+            all.extend(root(export, units, survival));
+            continue;
+        }
         automatic |= !export.boot.noauto;
         all.extend(drop_in(export));
         all.extend(pulled_in(export, units));
@@ -72,6 +89,21 @@ pub fn generate(configuration: &Configuration, units: &Path) -> Vec<Unit> {
     }
     all.sort();
     all
+}
+
+/// Where `/` is on it.
+fn root(export: &Export, units: &Path, survival: bool) -> [Unit; 3] {
+    let service = unit_name(&export.settings.name);
+    let survive = if survival { SURVIVE } else { "" };
+    [
+        file(
+            format!("{service}.d/{ORDER}"),
+            export,
+            &format!("{ROOT_ORDER}{survive}"),
+        ),
+        template("sysinit.target.wants", &service, units),
+        link("sysinit.target.wants", "nbdctl-root.service", units),
+    ]
 }
 
 /// What is this export's own in its unit.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+use super::boot::BootArgs;
 use crate::config::{
     BlockSize, Bounds, Connections, DataPath, DeadTimeout, Name, NameError, Resize, device_index,
     parse_identity,
@@ -81,10 +82,13 @@ pub(super) enum Verb {
     UnitStop(UnitStopArgs),
     /// Tell all monitors that the machine goes down (a unit runs this)
     #[command(hide = true)]
-    ShuttingDown,
+    ShuttingDown(super::unit::ShuttingDownArgs),
     /// Print what udev is to know of a device (its rule runs this)
     #[command(hide = true)]
     UdevNames(UdevNamesArgs),
+    /// Attach what the kernel's command line names (an initramfs runs this)
+    #[command(hide = true)]
+    Boot(BootArgs),
     /// Write man pages and completions to a folder
     #[command(hide = true)]
     Generate(GenerateArgs),
@@ -392,7 +396,7 @@ fn identity(text: &str) -> Result<String, &'static str> {
     parse_identity(text).ok_or("give a UUID, as blkid shows it (UUID or PTUUID)")
 }
 
-fn device(text: &str) -> Result<Device, &'static str> {
+pub(super) fn device(text: &str) -> Result<Device, &'static str> {
     Device::by_name(text).ok_or("give /dev/nbdN, the whole disk")
 }
 

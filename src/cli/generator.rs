@@ -34,7 +34,8 @@ pub(super) fn run() -> Exit {
     for problem in &configuration.problems {
         tell(4, &problem.to_string());
     }
-    let units = boot::generate(&configuration, &beside(program));
+    let beside = beside(program);
+    let units = boot::generate(&configuration, &beside, has_survival(&beside));
     match boot::write(&units, normal) {
         Ok(()) => Exit::Done,
         Err(failed) => {
@@ -51,6 +52,14 @@ fn beside(program: &Path) -> PathBuf {
     let folder = program.ancestors().nth(2).map(|up| up.join("system"));
     let folder = folder.filter(|folder| folder.is_absolute());
     folder.unwrap_or_else(|| PathBuf::from(UNITS))
+}
+
+/// Whether systemd is of version 255 or later, by a program that came with it.
+fn has_survival(units: &Path) -> bool {
+    let folders = [units, Path::new(UNITS)].into_iter();
+    folders
+        .filter_map(Path::parent)
+        .any(|folder| folder.join("systemd-executor").exists())
 }
 
 /// One line, to the kernel's log or else to standard error.

@@ -5,6 +5,7 @@
 
 mod args;
 mod attach;
+mod boot;
 mod config;
 mod detach;
 mod doctor;
@@ -80,8 +81,9 @@ pub fn main() -> ExitCode {
         Verb::OnDevice(args) => return on_device::run(&args).into(),
         Verb::Resolve(args) => resolve::run(&args),
         Verb::UnitStop(args) => unit::stop(&args),
-        Verb::ShuttingDown => unit::shutting_down(),
+        Verb::ShuttingDown(args) => unit::shutting_down(&args),
         Verb::UdevNames(args) => udev_names::run(&args),
+        Verb::Boot(args) => boot::run(&args),
         Verb::Generate(args) => generate::run(&args),
     };
     if LOST.load(Ordering::Relaxed) {

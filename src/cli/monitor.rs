@@ -1,6 +1,9 @@
 //! `nbdctl monitor`
 
+use std::ffi::OsStr;
 use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
@@ -11,21 +14,18 @@ use crate::kernel;
 use crate::monitor::{self, Announcement, Error, Orders, Served, Service, Start};
 
 pub(super) fn run(args: &MonitorArgs) -> Exit {
-    // Before anything else is opened.
-    let service = if args.for_attach {
-        Service::none()
-    } else {
-        Service::from_environment()
-    };
-    kernel::set_process_name("nbdctl");
-    let found = if args.for_attach {
+    // What a service manager passed on is taken before anything is kept open.
+    let (found, service) = if args.for_attach {
         match typed() {
-            Ok(found) => found,
+            Ok(found) => (found, Service::none()),
             Err(exit) => return exit,
         }
     } else {
-        configured(&args.name)
+        let found = configured(&args.name);
+        found.settings.iter().for_each(take_title);
+        (found, Service::from_environment())
     };
+    kernel::set_process_name("nbdctl");
     let start = found.start;
     let announce: monitor::Announce<'_> = if args.for_attach {
         Box::new(|said| announce(&said))
@@ -69,6 +69,23 @@ pub(super) fn run(args: &MonitorArgs) -> Exit {
     }
 }
 
+/// Goes on as the same process under the title that the settings ask for, whoever started
+/// it under whichever. It comes back where it has that, or cannot have it.
+fn take_title(settings: &Settings) {
+    let title = monitor::process_title(settings);
+    let mut words = std::env::args_os();
+    let has_mark = |word: &OsStr| word.as_encoded_bytes().starts_with(b"@");
+    let is_marked = words.next().is_some_and(|word| has_mark(&word));
+    if is_marked == has_mark(OsStr::new(title)) {
+        return;
+    }
+    let error = Command::new("/proc/self/exe")
+        .arg0(title)
+        .args(words)
+        .exec();
+    tracing::warn!("this process is not called {title}: {error}");
+}
+
 /// What a monitor is to serve.
 struct Found {
     settings: Option<Settings>,
@@ -109,7 +126,9 @@ fn configured(name: &Name) -> Found {
             for warning in &export.warnings {
                 tracing::warn!("{warning}");
             }
-            let start = if export.kind == Kind::Run {
+            // What an initramfs found on the kernel's command line nobody waits at a
+            // terminal for.
+            let start = if export.kind == Kind::Run && !export.settings.root {
                 Start::Once
             } else {
                 Start::Insist {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::args::UnitStopArgs;
 use super::{Exit, fail, note};
-use crate::monitor::{self, Detached, Error, Target};
+use crate::monitor::{self, Detached, Error, Service, Target};
 
 /// What was mounted by hand is unmounted in any order when the machine goes down: how
 /// long a device waits for that. (The unit's TimeoutStopSec is longer.)
@@ -28,7 +28,7 @@ pub(super) fn stop(args: &UnitStopArgs) -> Exit {
     let ends = monitor::machine_is_stopping();
     if ends {
         // Perhaps nobody has told it yet.
-        let _ = shutting_down();
+        let _ = tell_all();
     }
     let until = Instant::now() + UNMOUNTING;
     loop {
@@ -54,9 +54,24 @@ fn outcome(detached: Result<Detached, Error>) -> Exit {
     }
 }
 
+#[derive(Debug, clap::Args)]
+pub(super) struct ShuttingDownArgs {
+    /// Not now, but when a signal says so
+    #[arg(long)]
+    when_told: bool,
+}
+
 /// Every monitor is to let I/O fail soon: what unmounts is not to wait for servers
 /// that will not come back in time.
-pub(super) fn shutting_down() -> Exit {
+pub(super) fn shutting_down(args: &ShuttingDownArgs) -> Exit {
+    if args.when_told {
+        // Before anything else is opened.
+        monitor::wait_for_shutdown(Service::from_environment());
+    }
+    tell_all()
+}
+
+fn tell_all() -> Exit {
     let failed = monitor::shutting_down();
     for (name, error) in &failed {
         note(&format!("the monitor of \"{name}\": {error}"));

@@ -120,6 +120,7 @@ impl Entry {
             setting.apply(&mut settings, &mut boot);
             origins.insert(key, origin.clone());
         }
+        settings.settle(|key| origins.contains_key(&key));
         if let Err(error) = settings.agree() {
             self.wrong(at, error.to_string());
         }

@@ -89,7 +89,7 @@ fn options_mean_what_nbd_client_means_or_nothing() {
         "nbd0 h x bs=4096,conns=4,dead-timeout=60,_noauto,_nofail=true,_device_timeout=infinity,\
          _identity=01234567-89ab-cdef-fedc-ba9876543210,_read_only,_silence_timeout=7,\
          _settle_time=0,_shutdown_timeout=6,_connect_timeout=8,_io_timeout=500,_resize=live,\
-         _path=relay",
+         _path=relay,_root",
     );
     let shown: Vec<_> = Key::ALL
         .iter()
@@ -113,6 +113,7 @@ fn options_mean_what_nbd_client_means_or_nothing() {
             "500",
             uuid,
             "live",
+            "true",
             "true",
             "true",
             "infinity"

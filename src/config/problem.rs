@@ -111,7 +111,8 @@ impl fmt::Display for Problem {
 
 /// A file's text for a terminal and for one line of a log: what is invisible is
 /// escaped, what is endless is cut.
-pub(super) fn shown(text: &str) -> String {
+#[must_use]
+pub fn shown(text: &str) -> String {
     const LONGEST: usize = 240;
     let mut shown = String::new();
     for (count, c) in text.chars().enumerate() {

@@ -32,6 +32,7 @@ pub enum Key {
     IoTimeout,
     Identity,
     Resize,
+    Root,
     Noauto,
     Nofail,
     DeviceTimeout,
@@ -67,6 +68,7 @@ impl Key {
         Self::IoTimeout,
         Self::Identity,
         Self::Resize,
+        Self::Root,
         Self::Noauto,
         Self::Nofail,
         Self::DeviceTimeout,
@@ -90,6 +92,7 @@ impl Key {
             Self::IoTimeout => "io_timeout",
             Self::Identity => "identity",
             Self::Resize => "resize",
+            Self::Root => "root",
             Self::Noauto => "noauto",
             Self::Nofail => "nofail",
             Self::DeviceTimeout => "device_timeout",
@@ -107,7 +110,7 @@ impl Key {
     pub fn form(self) -> Form {
         match self {
             Self::Uri | Self::Device | Self::Path | Self::Identity | Self::Resize => Form::Text,
-            Self::ReadOnly | Self::Noauto | Self::Nofail => Form::Switch,
+            Self::ReadOnly | Self::Root | Self::Noauto | Self::Nofail => Form::Switch,
             Self::DeadTimeout | Self::DeviceTimeout => Form::NumberOrInfinity,
             Self::Connections
             | Self::BlockSize
@@ -157,6 +160,7 @@ impl Key {
                 .and_then(|timeout| number(Bounds::IO_TIMEOUT, timeout)),
             Self::Identity => settings.identity.clone(),
             Self::Resize => Some(settings.resize.to_string()),
+            Self::Root => Some(settings.root.to_string()),
             Self::Noauto => Some(boot.noauto.to_string()),
             Self::Nofail => Some(boot.nofail.to_string()),
             Self::DeviceTimeout => boot.device_timeout.map(|timeout| timeout.to_string()),
@@ -208,6 +212,7 @@ pub enum Setting {
     IoTimeout(Duration),
     Identity(String),
     Resize(Resize),
+    Root(bool),
     Noauto(bool),
     Nofail(bool),
     DeviceTimeout(DeviceTimeout),
@@ -235,6 +240,7 @@ impl Setting {
             Key::IoTimeout => Self::IoTimeout(Bounds::IO_TIMEOUT.read(text)?),
             Key::Identity => Self::Identity(identity(text)?),
             Key::Resize => Self::Resize(text.parse()?),
+            Key::Root => Self::Root(switch(text)?),
             Key::Noauto => Self::Noauto(switch(text)?),
             Key::Nofail => Self::Nofail(switch(text)?),
             Key::DeviceTimeout => Self::DeviceTimeout(text.parse()?),
@@ -258,6 +264,7 @@ impl Setting {
             Self::IoTimeout(timeout) => settings.io_timeout = Some(timeout),
             Self::Identity(id) => settings.identity = Some(id),
             Self::Resize(resize) => settings.resize = resize,
+            Self::Root(root) => settings.root = root,
             Self::Noauto(noauto) => boot.noauto = noauto,
             Self::Nofail(nofail) => boot.nofail = nofail,
             Self::DeviceTimeout(timeout) => boot.device_timeout = Some(timeout),
@@ -288,7 +295,8 @@ fn switch(text: &str) -> Result<bool, ValueError> {
 }
 
 /// What was probably meant: of some known words the nearest, if it is near.
-pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // The distance takes time and memory by the word's length.
     const LONGEST: usize = 64;
     if word.len() > LONGEST {

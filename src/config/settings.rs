@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::name::Name;
+use super::setting::Key;
 use super::values::{BlockSize, Connections, DataPath, DeadTimeout, Resize, ValueError};
 use crate::uri::Uri;
 
@@ -48,6 +49,10 @@ pub struct Settings {
     pub identity: Option<String>,
     /// What becomes of an export that has grown.
     pub resize: Resize,
+    /// `/` is on it: whoever serves it touches no file system but those in memory, and
+    /// stays until the machine ends. (An older nbdctl wrote none.)
+    #[serde(default)]
+    pub root: bool,
 }
 
 impl Settings {
@@ -70,6 +75,15 @@ impl Settings {
             io_timeout: None,
             identity: None,
             resize: Resize::NextAttach,
+            root: false,
+        }
+    }
+
+    /// What is otherwise by default where `/` is on it, for what was not `set`: an error
+    /// would make the root read-only for good, so I/O waits for ever.
+    pub fn settle(&mut self, set: impl Fn(Key) -> bool) {
+        if self.root && !set(Key::DeadTimeout) {
+            self.dead_timeout = DeadTimeout::NEVER;
         }
     }
 

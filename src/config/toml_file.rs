@@ -146,6 +146,7 @@ impl Reader<'_> {
             origins.insert(key, self.origin(Some(line)));
             setting.apply(&mut settings, &mut boot);
         }
+        settings.settle(|key| origins.contains_key(&key));
         if let Err(error) = settings.agree() {
             self.error(&device, || format!("device: {error}"));
         }
@@ -243,11 +244,14 @@ fn decimal(number: &DeInteger<'_>) -> Option<String> {
 #[must_use]
 pub fn to_toml(settings: &Settings) -> String {
     let boot = Boot::default();
-    let usual = Settings::new(settings.uri.clone());
+    let mut usual = Settings::new(settings.uri.clone());
+    usual.root = settings.root;
+    usual.settle(|_| false);
     let mut text = String::new();
     for key in Key::ALL {
         let value = key.value(settings, &boot);
-        if *key != Key::Uri && value == key.value(&usual, &boot) {
+        let told = *key == Key::Uri || (*key == Key::Root && settings.root);
+        if !told && value == key.value(&usual, &boot) {
             continue;
         }
         let Some(value) = value else { continue };

@@ -19,12 +19,26 @@ fn problems(text: impl AsRef<[u8]>) -> Vec<String> {
 }
 
 #[test]
+fn the_root_waits_for_ever_unless_a_time_is_set() {
+    for (text, seconds) in [
+        ("root = true", None),
+        ("root = true\ndead_timeout = 600", Some(600)),
+        ("root = false", Some(600)),
+        ("dead_timeout = 7\nroot = true", Some(7)),
+    ] {
+        let found = read_text(format!("uri = \"nbd://h/x\"\n{text}\n"));
+        let timeout = found.exports[0].settings.dead_timeout.duration();
+        assert_eq!(timeout.map(|it| it.as_secs()), seconds, "{text}");
+    }
+}
+
+#[test]
 fn a_whole_file_becomes_settings_with_their_origins() {
     let found = read_text(
         "# the first\nuri = \"nbd://h/vm1\"\ndevice = '/dev/nbd7'\nconnections = 4\npath = \"relay\"\n\
          read_only = true\nblock_size = 4096\ndead_timeout = \"infinity\"\nshutdown_timeout = 6\n\
          silence_timeout = 7\nsettle_time = 0\nconnect_timeout = 0x10\nio_timeout = 2_000\n\
-         identity = \"UUID=01234567-89AB-CDEF-FEDC-BA9876543210\"\nresize = \"live\"\nnoauto = true\n\
+         identity = \"UUID=01234567-89AB-CDEF-FEDC-BA9876543210\"\nresize = \"live\"\nroot = true\nnoauto = true\n\
          nofail = true\ndevice_timeout = 90\n",
     );
     assert_eq!(found.problems, []);
@@ -53,6 +67,7 @@ fn a_whole_file_becomes_settings_with_their_origins() {
             "live",
             "true",
             "true",
+            "true",
             "90"
         ]
     );
@@ -61,7 +76,7 @@ fn a_whole_file_becomes_settings_with_their_origins() {
         export.origins[&Key::Uri].to_string(),
         "/etc/nbdctl/vm1.toml:2"
     );
-    assert_eq!(export.origins[&Key::DeviceTimeout].line, Some(18));
+    assert_eq!(export.origins[&Key::DeviceTimeout].line, Some(19));
 }
 
 #[test]
@@ -80,7 +95,7 @@ fn all_that_is_wrong_is_told_at_once_with_its_place_and_remedy() {
             "6:14: io_timeout = 99: give a whole number of ms from 100 to 3600000",
             "7:1: unknown key \"colour\": the keys are uri, device, connections, path, read_only, \
              block_size, dead_timeout, shutdown_timeout, silence_timeout, settle_time, \
-             connect_timeout, io_timeout, identity, resize, noauto, nofail, device_timeout",
+             connect_timeout, io_timeout, identity, resize, root, noauto, nofail, device_timeout",
             "8:12: identity = 7: write it in quotes",
         ]
     );
@@ -216,10 +231,10 @@ fn settings() -> impl Strategy<Value = Settings> {
         proptest::option::of(1u32..),
         (1u32..3600, 1u32..86_400, 0u32..3600, 1u32..3600),
         proptest::option::of(100u32..3_600_000),
-        any::<bool>(),
+        any::<[bool; 2]>(),
     );
     values.prop_filter_map("no URI", |values| {
-        let (uri, device, connections, read_only, block, dead, times, io, live) = values;
+        let (uri, device, connections, read_only, block, dead, times, io, [live, root]) = values;
         let mut settings = Settings::new(crate::uri::Uri::parse(&uri).ok()?);
         settings.name = "vm1".parse().unwrap();
         let mut boot = Boot::default();
@@ -238,6 +253,7 @@ fn settings() -> impl Strategy<Value = Settings> {
             Some((Key::ConnectTimeout, connect.to_string())),
             io.map(|n| (Key::IoTimeout, n.to_string())),
             Some((Key::Resize, live.to_owned())),
+            Some((Key::Root, root.to_string())),
         ];
         for (key, text) in given.into_iter().flatten() {
             let setting = Setting::read(key, &text).unwrap();

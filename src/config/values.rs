@@ -84,6 +84,9 @@ impl DeadTimeout {
     /// Ten minutes: a server's reboot, with its firmware's self-test.
     pub const DEFAULT: Self = Self(Some(600));
 
+    /// I/O waits for ever.
+    pub const NEVER: Self = Self(None);
+
     /// What the kernel calls never: it multiplies the seconds by HZ into a
     /// signed long, where a huge value turns negative and fails at once; this one
     /// is safe with every HZ.

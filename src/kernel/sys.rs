@@ -105,6 +105,58 @@ pub(super) fn lock_memory() -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
+/// Has pages of this process in memory, now and from now on.
+pub(super) fn lock_range(start: usize, length: usize) -> nix::Result<()> {
+    // SAFETY: the kernel looks at no memory, and says so where there is none.
+    let result = unsafe { libc::mlock(std::ptr::with_exposed_provenance(start), length) };
+    Errno::result(result).map(drop)
+}
+
+/// A file's pages, in memory as long as this is.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    start: usize,
+    length: usize,
+}
+
+impl Mapping {
+    /// Reads all of it, which waits for its disk.
+    pub(super) fn of(file: &fs::File, length: usize) -> nix::Result<Self> {
+        // SAFETY: a new mapping, wherever the kernel likes; nobody reads through it.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                libc::PROT_READ,
+                libc::MAP_SHARED,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(Errno::last());
+        }
+        let mapping = Self {
+            start: start.expose_provenance(),
+            length,
+        };
+        lock_range(mapping.start, length)?;
+        Ok(mapping)
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: it was made by `of`, and is unmapped once.
+        unsafe {
+            libc::munmap(
+                std::ptr::with_exposed_provenance_mut(self.start),
+                self.length,
+            )
+        };
+    }
+}
+
 /// A handle of the process that has this number now. It is closed in programs that
 /// are started.
 pub(super) fn pidfd_open(pid: u32) -> nix::Result<OwnedFd> {

@@ -12,6 +12,7 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use serde::{Deserialize, Serialize};
 
 use super::status::Report;
+use crate::kernel::Ending;
 
 /// More than any request or answer has.
 pub(super) const MAX_LINE: u64 = 256 * 1024;
@@ -35,7 +36,13 @@ pub(super) enum Request {
         force: bool,
     },
     /// The machine goes down: patience is `shutdown_timeout` from now on.
-    ShuttingDown {},
+    ShuttingDown {
+        /// How it is to end, where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ending: Option<Ending>,
+    },
+    /// End, and leave the device to whoever asks.
+    Leave {},
 }
 
 /// What is answered.
@@ -49,6 +56,9 @@ pub(super) struct Answer {
     /// What nbdctl would exit with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) exit: Option<u8>,
+    /// To `status`, of what is not attached yet: the last error alone; may be empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) why: Option<String>,
     /// To `status`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) status: Option<Box<Report>>,
@@ -63,6 +73,7 @@ impl Answer {
             ok: true,
             error: None,
             exit: None,
+            why: None,
             status: None,
             warnings: Vec::new(),
         }
@@ -151,8 +162,15 @@ mod tests {
         );
         assert_eq!(
             parse(r#"{"request":"shutting-down"}"#),
-            Some(Request::ShuttingDown {})
+            Some(Request::ShuttingDown { ending: None })
         );
+        assert_eq!(
+            parse(r#"{"request":"shutting-down","ending":"power-off"}"#),
+            Some(Request::ShuttingDown {
+                ending: Some(Ending::PowerOff)
+            })
+        );
+        assert_eq!(parse(r#"{"request":"leave"}"#), Some(Request::Leave {}));
         for text in [
             r#"{"request":"explode"}"#,
             r#"{"request":"detach","forse":true}"#,

@@ -50,6 +50,16 @@ impl Interrupt {
         signalled || (self.has_reader && is_closed(io::stdout().as_fd()))
     }
 
+    /// Waits until one has come.
+    pub(super) fn wait(&self) {
+        let mut fds: Vec<_> = self
+            .as_fd()
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+            .into_iter()
+            .collect();
+        let _ = poll(&mut fds, PollTimeout::NONE);
+    }
+
     /// Readable when one has come.
     pub(super) fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         self.pending.as_ref().map(AsFd::as_fd)

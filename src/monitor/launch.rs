@@ -52,7 +52,7 @@ const ENDING: Duration = Duration::from_secs(30);
 pub(super) fn launch(settings: &Settings, allowed: Duration) -> Result<Announcement, Error> {
     let interrupt = Interrupt::hold();
     let mut child = Command::new("/proc/self/exe")
-        .arg0("nbdctl")
+        .arg0(process_title(settings))
         .args(["monitor", settings.name.as_str(), "--for-attach"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -80,6 +80,13 @@ pub(super) fn launch(settings: &Settings, allowed: Duration) -> Result<Announcem
         Ok(_) => Err(failed(&mut child)),
         Err(error) => Err(error),
     }
+}
+
+/// How a monitor is called in lists of processes. From one with an `@` systemd keeps its
+/// hands when it ends what is left over, in an initramfs and at the very end.
+#[must_use]
+pub fn process_title(settings: &Settings) -> &'static str {
+    if settings.root { "@nbdctl" } else { "nbdctl" }
 }
 
 fn starting(error: io::Error) -> Error {

@@ -8,6 +8,7 @@
 
 mod adopt;
 mod attach;
+mod booting;
 mod bring_up;
 mod control;
 mod demands;
@@ -20,6 +21,7 @@ mod launch;
 mod links;
 mod lookup;
 mod machine;
+mod manager;
 mod reconcile;
 mod relay;
 mod runtime;
@@ -34,13 +36,17 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::config::Name;
+use crate::kernel;
+use control::Request;
+use interrupt::Interrupt;
 use runtime::Runtime;
 
 pub use attach::{Attached, attach};
+pub use booting::{Booting, attached_with, booting, order, ordered_by, start_detached};
 pub use detach::{Detached, detach};
 pub use doctor::{Finding, Severity, examine};
 pub use error::Error;
-pub use launch::Announcement;
+pub use launch::{Announcement, process_title};
 pub use lookup::{Attachment, Target, attached, attachment, attachments, uri_of};
 pub use serve::{Announce, Orders, Served, Start, serve};
 pub use service::Service;
@@ -55,16 +61,27 @@ const KERNEL_DEADLINE: Duration = Duration::from_secs(10);
 /// for the time of one CONNECT; 24 at once take their turns within it.
 const LOCK_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Tells every monitor that the machine goes down; gives those that did not take it.
+/// Tells every monitor that the machine goes down, and how as far as process 1 says;
+/// gives those that did not take it.
 #[must_use]
 pub fn shutting_down() -> Vec<(Name, io::Error)> {
+    let failed = tell_all(&Request::ShuttingDown { ending: None });
+    // It may have to wait for what the monitors do now.
+    if let Some(ending) = manager::ending() {
+        let ending = Some(ending);
+        tell_all(&Request::ShuttingDown { ending });
+    }
+    failed
+}
+
+fn tell_all(request: &Request) -> Vec<(Name, io::Error)> {
     /// Each is asked by itself; one that is stuck holds up no other.
     const ANSWER: Duration = Duration::from_secs(2);
     let asked: Vec<_> = Runtime::all()
         .into_iter()
         .map(|runtime| {
-            let socket = runtime.control_socket();
-            let ask = move || control::ask(&socket, &control::Request::ShuttingDown {}, ANSWER);
+            let (socket, request) = (runtime.control_socket(), request.clone());
+            let ask = move || control::ask(&socket, &request, ANSWER);
             (runtime.name(), thread::spawn(ask))
         })
         .collect();
@@ -79,6 +96,18 @@ pub fn shutting_down() -> Vec<(Name, io::Error)> {
         (!ends.contains(&error.kind())).then_some((name, error))
     };
     asked.into_iter().filter_map(failed).collect()
+}
+
+/// Waits for a signal, from then on in memory with all that [`shutting_down`] takes.
+pub fn wait_for_shutdown(mut service: Service) {
+    kernel::protect_process();
+    kernel::keep_own_text();
+    let interrupt = Interrupt::hold();
+    service.ready();
+    service.status("keeps what tells the monitors of a shutdown in memory");
+    while !interrupt.came() {
+        interrupt.wait();
+    }
 }
 
 /// How long the machine has been up, in milliseconds; it goes on in suspend.

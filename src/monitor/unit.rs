@@ -335,7 +335,7 @@ fn text_of(pipe: Option<impl Read>) -> String {
 }
 
 /// Whole or not at all, and for root alone: a URI may hold a user's name.
-fn store(path: &Path, text: &str) -> Result<(), Error> {
+pub(super) fn store(path: &Path, text: &str) -> Result<(), Error> {
     let new = PathBuf::from(format!("{}.new", path.display()));
     let write = || {
         if let Some(folder) = path.parent() {

@@ -13,6 +13,7 @@ use super::mail::{Inbox, Mailbox, post_office};
 use super::orders::{Orders, Served, Start};
 use super::relayed::Relayed;
 use super::report::{NETLINK, kept_as};
+use super::root::{Root, relieve};
 use super::work::Work;
 use super::{Announce, Serving, Watched};
 use crate::config::{BackendIdentifier, Resize, Settings};
@@ -44,7 +45,16 @@ pub fn serve(mut orders: Orders<'_>) -> Result<Served, Error> {
     let mut interrupt = Interrupt::hold();
     interrupt.watch_reader(orders.start == Start::ForAttach);
     let runtime = Runtime::of(orders.name);
-    let Some(lock) = take_lock(&runtime)? else {
+    let mut is_of_root = orders.settings.is_some_and(|settings| settings.root);
+    is_of_root |= runtime.load().is_some_and(|state| state.settings.root);
+    if is_of_root {
+        kernel::keep_own_text();
+    }
+    let mut lock = take_lock(&runtime)?;
+    if lock.is_none() && is_of_root && orders.start != Start::ForAttach {
+        lock = relieve(&runtime)?;
+    }
+    let Some(lock) = lock else {
         if orders.start != Start::ForAttach {
             return Err(Error::Monitored(orders.name.clone()));
         }
@@ -258,6 +268,7 @@ impl<'a> Beginning<'a> {
             settings: Arc::new(state.settings.clone()),
         };
         let mut serving = Serving {
+            root: state.settings.root.then(Root::new),
             identifier: BackendIdentifier::new(&state.settings.name, &state.settings.uri),
             announce_by: state.settings.connect_timeout,
             runtime: self.runtime,
@@ -322,7 +333,8 @@ fn policy(settings: &Settings) -> Policy {
         settle_time: settings.settle_time,
         connect_timeout: settings.connect_timeout,
         resize_live: settings.resize == Resize::Live,
-        resolves: addresses_now(&settings.uri).is_none(),
+        // The resolver's files and libraries are on the root.
+        resolves: addresses_now(&settings.uri).is_none() && !settings.root,
         seed: seed(),
     }
 }

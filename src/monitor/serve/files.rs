@@ -14,7 +14,7 @@ impl Serving<'_> {
     /// /run may be emptied under us; a successor needs what is in it.
     pub(super) fn keep_files(&mut self) {
         let whole = self.runtime.holds(&self.lock) && self.runtime.control_socket().exists();
-        if whole || self.detaching.is_some() {
+        if whole || self.detaching.is_some() || self.is_astray() {
             return;
         }
         tracing::warn!("what /run/nbdctl had was removed, and is written again");

@@ -189,13 +189,16 @@ impl Insisting<'_> {
                     name: self.settings.name.clone(),
                     why: why.to_owned(),
                 };
-                Answer::failed(error.to_string(), (self.exit_of)(&error))
+                Answer {
+                    why: Some(why.to_owned()),
+                    ..Answer::failed(error.to_string(), (self.exit_of)(&error))
+                }
             }
             Request::Reconnect { .. } => {
                 waiting.next = Instant::now();
                 Answer::done()
             }
-            Request::Detach { .. } | Request::ShuttingDown {} => {
+            Request::Detach { .. } | Request::ShuttingDown { .. } | Request::Leave {} => {
                 waiting.stopped.store(true, Ordering::Relaxed);
                 waiting.replies.push(reply);
                 return;

@@ -34,6 +34,8 @@ pub(super) enum Mail {
     Detached(Result<Vec<String>, Error>),
     /// A device came up, or did not.
     BroughtUp(Box<Result<(BroughtUp, Lock), Error>>),
+    /// Files are in memory that the end of the machine needs.
+    Resident(Box<kernel::Resident>),
     /// A half-made device is finished, or not.
     Finished(Result<(), kernel::Error>),
 }

@@ -13,6 +13,7 @@ mod orders;
 mod places;
 mod relayed;
 mod report;
+mod root;
 mod take;
 mod watched;
 mod work;
@@ -48,6 +49,7 @@ use crate::session::{Address, SocketAddr};
 use listen::Listening;
 use mail::Inbox;
 use relayed::Relayed;
+use root::Root;
 use work::{Held, Work};
 
 /// Who is told when the device is usable.
@@ -105,6 +107,8 @@ struct Serving<'a> {
     service: Service,
     /// A duplicate of the socket through which the kernel got the device.
     owner: Option<OwnedFd>,
+    /// Where `/` is on it.
+    root: Option<Root>,
     /// What the configuration has by now, where that is another URI.
     configured_uri: Option<String>,
 }
@@ -151,6 +155,7 @@ impl Serving<'_> {
     fn step(&mut self) -> Option<End> {
         self.wait();
         self.inbox.hush();
+        self.see_to_root();
         self.look_for_deaths();
         while let Some(mail) = self.inbox.next() {
             if let Some(end) = self.take(mail) {
@@ -193,6 +198,9 @@ impl Serving<'_> {
         }
         if !self.asking.is_empty() {
             timeout = timeout.min(relayed::TOLD);
+        }
+        if self.root.is_some() {
+            timeout = timeout.min(root::LOOK);
         }
         let bell = self.inbox.bell();
         let mut fds = vec![PollFd::new(bell.as_fd(), PollFlags::POLLIN)];
@@ -294,7 +302,7 @@ impl Serving<'_> {
 
     /// Whether somebody else has taken it down.
     fn is_gone(&self) -> bool {
-        self.detaching.is_none() && !self.is_ours()
+        self.detaching.is_none() && !self.is_ours() && !self.is_astray()
     }
 
     /// Finishes what an earlier monitor left half-made, and tells whoever waits.

@@ -53,6 +53,7 @@ impl Serving<'_> {
             }
             Mail::Control(request, reply) => self.request(request, reply),
             Mail::Detached(result) => return self.detached(result),
+            Mail::Resident(files) => self.resident(*files),
             // Only of a device that is yet to be made.
             Mail::BroughtUp(_) => {}
             Mail::Finished(Ok(())) => {
@@ -128,10 +129,18 @@ impl Serving<'_> {
                 self.happen(Event::Retry { cut });
                 Answer::done()
             }
-            Request::ShuttingDown {} => {
-                tracing::info!("the machine goes down");
+            Request::ShuttingDown { ending } => {
+                if !self.machine.is_going_down() {
+                    tracing::info!("the machine goes down");
+                }
                 self.order_relay(&Order::GoingDown {});
                 self.happen(Event::ShuttingDown);
+                self.root_goes_down(ending);
+                Answer::done()
+            }
+            Request::Leave {} => {
+                tracing::info!("another monitor takes {} over", self.path());
+                self.leaving = true;
                 Answer::done()
             }
             Request::Detach { force } => return self.detach(force, reply),

@@ -1,0 +1,7 @@
+#!/bin/sh
+# Sourced before an emergency shell: what is missing, and which setting wants it.
+
+if [ -e /tmp/nbdctl.plan ]; then
+    . /tmp/nbdctl.plan
+    /usr/sbin/nbdctl boot report $nbdctl_names
+fi

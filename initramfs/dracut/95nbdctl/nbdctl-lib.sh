@@ -1,0 +1,102 @@
+#!/bin/sh
+# What the hooks of this module have in common; to be sourced, with dracut-lib.sh.
+
+# What was found on the command line, as assignments.
+nbdctl_saved=/tmp/nbdctl.plan
+# There when what is missing is not waited for any more.
+nbdctl_given_up=/tmp/nbdctl.given-up
+
+# Reads the command line, with what DHCP said where it did, and sees to it that what
+# that asks for will be there.
+nbdctl_parse() {
+    nbdctl_text=$(getcmdline | /usr/sbin/nbdctl boot plan --cmdline - "$@")
+    case $? in
+        0) ;;
+        3) return 0 ;;
+        *) die "nbdctl: the command line cannot be used as it stands; above is which setting, and why" ;;
+    esac
+    printf '%s\n' "$nbdctl_text" > $nbdctl_saved
+    eval "$nbdctl_text"
+
+    modprobe nbd || die "nbdctl: this kernel has no nbd driver: is nbd.ko in the initramfs?"
+    if [ -n "$nbdctl_network" ]; then
+        mkdir -p /etc/cmdline.d
+        echo rd.neednet=1 > /etc/cmdline.d/90nbdctl-network.conf
+    fi
+    for nbdctl_name in $nbdctl_needed; do
+        echo "[ -e $nbdctl_given_up ] || /usr/sbin/nbdctl boot report --quiet $nbdctl_name" \
+            > "$hookdir/initqueue/finished/nbdctl-$nbdctl_name.sh"
+    done
+    if [ -n "$nbdctl_dhcp" ]; then
+        # net-lib's netroot.sh comes back with the answer.
+        rootok=1
+        if [ -z "$netroot" ]; then
+            netroot=dhcp
+            echo netroot=dhcp > /etc/cmdline.d/90nbdctl-dhcp.conf
+        fi
+    elif [ $# = 0 ] && [ "${netroot%%:*}" = nbd ]; then
+        # Seen to. (With DHCP's answer netroot.sh wants it for its handler.)
+        netroot=
+    fi
+    [ -z "$nbdctl_root" ] || nbdctl_take_root
+    [ -n "$DRACUT_SYSTEMD" ] || return 0
+    # Runs the generator again, which knows by now what is to be attached.
+    systemctl daemon-reload
+    # What this target is to wait for was settled when the boot began.
+    [ -z "$nbdctl_root" ] || systemctl --no-block start initrd-root-fs.target
+}
+
+# Where the root is one of our devices and nothing else says so: a generator saw no root,
+# or another.
+nbdctl_write_mount() {
+    [ -n "$DRACUT_SYSTEMD" ] || return 0
+    nbdctl_unit=$(dev_unit_name "$nbdctl_root")
+    mkdir -p /run/systemd/system/initrd-root-fs.target.requires
+    {
+        echo "[Unit]"
+        echo "Before=initrd-root-fs.target"
+        echo "Requires=systemd-fsck@$nbdctl_unit.service"
+        echo "After=systemd-fsck@$nbdctl_unit.service"
+        echo "[Mount]"
+        echo "Where=/sysroot"
+        echo "What=$nbdctl_root"
+        [ -z "$nbdctl_fstype" ] || echo "Type=$nbdctl_fstype"
+        [ -z "$nbdctl_flags" ] || echo "Options=$nbdctl_flags"
+    } > /run/systemd/system/sysroot.mount
+    ln -sf ../sysroot.mount /run/systemd/system/initrd-root-fs.target.requires/sysroot.mount
+}
+
+nbdctl_take_root() {
+    root=block:$nbdctl_root
+    rootok=1
+    unset root_unset
+    [ -z "$nbdctl_fstype" ] || fstype=$nbdctl_fstype
+    [ -z "$nbdctl_flags" ] || rflags=$nbdctl_flags
+    # Without end, as the device unit's own time-out would come first.
+    wait_for_dev -n "$nbdctl_root"
+    # Where root=/dev/root was said, others wait for that; it is our device.
+    mkdir -p /run/udev/rules.d
+    printf 'ACTION!="remove", SUBSYSTEM=="block", KERNEL=="%s", ATTRS{backend}=="nbdctl1:*", SYMLINK+="root"\n' \
+        "${nbdctl_root#/dev/}" > /run/udev/rules.d/99-nbdctl-root.rules
+    udevadm control --reload 2> /dev/null
+    nbdctl_write_mount
+}
+
+# Has monitors started, and told on the console what they meet.
+nbdctl_start() {
+    [ -e $nbdctl_saved ] || return 0
+    . $nbdctl_saved
+    [ -n "$nbdctl_names" ] || return 0
+    if [ -n "$DRACUT_SYSTEMD" ]; then
+        for nbdctl_name in $nbdctl_names; do
+            systemctl --no-block start "nbdctl@$nbdctl_name.service"
+        done
+    else
+        (umask 077 && /usr/sbin/nbdctl boot start $nbdctl_names)
+    fi
+    [ -n "$nbdctl_needed" ] || return 0
+    (
+        /usr/sbin/nbdctl boot wait ${nbdctl_timeout:+--timeout "$nbdctl_timeout"} $nbdctl_needed \
+            || : > $nbdctl_given_up
+    ) < /dev/null &
+}

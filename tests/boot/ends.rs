@@ -1,0 +1,87 @@
+//! The machine is told to go down when the root's server is gone: nothing can be read from
+//! the root any more, nothing written, and still it is off within a minute.
+
+use crate::machine::{Dracut, Ended, Initramfs, InitramfsTools, Machine};
+
+/// Off, and in time; or, where the machine is so busy that a boot takes longer than a
+/// minute, as long as that. What had been written safely is there.
+fn assert_off(ended: &Ended) {
+    assert_eq!(ended.how, "poweroff", "{}", ended.story());
+    assert!(ended.down < ended.up.max(60.0), "{}", ended.story());
+    assert!(ended.fsck.is_empty(), "{}\n{}", ended.fsck, ended.story());
+    assert!(ended.assert_written("/var/file") > 0);
+    println!("off {:.1} s after it was told", ended.down);
+}
+
+fn gone_before(initramfs: Initramfs, end: &str, seconds: u32) {
+    let ended = Machine::plain(initramfs)
+        .option("--end", end)
+        .when("away", "server kill; say gone")
+        .keep("/var/file")
+        .run(&format!(
+            "writer /var/file & sleep 3; event away; hear gone; sleep {seconds}"
+        ));
+    assert_off(&ended);
+}
+
+fn gone_meanwhile(initramfs: Initramfs, end: &str) {
+    let ended = Machine::plain(initramfs)
+        .option("--end", end)
+        .when("powerdown", "server kill")
+        .keep("/var/file")
+        .run("writer /var/file & sleep 3");
+    let _it_went_down = ended.at("did powerdown");
+    assert_off(&ended);
+}
+
+#[test]
+fn dracut_poweroff_when_it_was_gone_before() {
+    gone_before(Dracut, "poweroff", 10);
+}
+
+#[test]
+fn initramfs_tools_button_when_it_goes_meanwhile() {
+    gone_meanwhile(InitramfsTools, "button");
+}
+
+#[test]
+#[ignore = "make test-boot-all"]
+fn dracut_poweroff_when_it_was_gone_for_a_minute() {
+    gone_before(Dracut, "poweroff", 60);
+}
+
+#[test]
+#[ignore = "make test-boot-all"]
+fn dracut_button_when_it_was_gone_for_a_minute() {
+    gone_before(Dracut, "button", 60);
+}
+
+#[test]
+#[ignore = "make test-boot-all"]
+fn initramfs_tools_poweroff_when_it_was_gone_for_a_minute() {
+    gone_before(InitramfsTools, "poweroff", 60);
+}
+
+#[test]
+#[ignore = "make test-boot-all"]
+fn initramfs_tools_button_when_it_was_gone_for_a_minute() {
+    gone_before(InitramfsTools, "button", 60);
+}
+
+#[test]
+#[ignore = "make test-boot-all"]
+fn dracut_poweroff_when_it_goes_meanwhile() {
+    gone_meanwhile(Dracut, "poweroff");
+}
+
+#[test]
+#[ignore = "make test-boot-all"]
+fn dracut_button_when_it_goes_meanwhile() {
+    gone_meanwhile(Dracut, "button");
+}
+
+#[test]
+#[ignore = "make test-boot-all"]
+fn initramfs_tools_poweroff_when_it_goes_meanwhile() {
+    gone_meanwhile(InitramfsTools, "poweroff");
+}
