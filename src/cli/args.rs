@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use super::boot::BootArgs;
+use super::hidden_args::{GenerateArgs, OnDeviceArgs, ResolveArgs, UdevNamesArgs};
 use crate::config::{
     BlockSize, Bounds, Connections, DataPath, DeadTimeout, Name, NameError, Resize, device_index,
     parse_identity,
@@ -316,38 +317,6 @@ pub(super) enum ConfigVerb {
         #[arg(long)]
         json: bool,
     },
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct OnDeviceArgs {
-    /// probe or release
-    pub(super) job: String,
-    /// nbdN
-    #[arg(value_parser = device)]
-    pub(super) device: Device,
-    /// Its backend identifier
-    #[arg(default_value = "")]
-    pub(super) backend: String,
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct ResolveArgs {
-    /// A name
-    pub(super) host: String,
-    /// A port
-    pub(super) port: u16,
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct UdevNamesArgs {
-    /// nbdN or nbdNpM
-    pub(super) kernel_name: String,
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct GenerateArgs {
-    /// The folder
-    pub(super) folder: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]

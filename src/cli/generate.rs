@@ -8,7 +8,8 @@ use std::path::Path;
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 
-use super::args::{Args, GenerateArgs};
+use super::args::Args;
+use super::hidden_args::GenerateArgs;
 use super::{Exit, note};
 
 pub(super) fn run(args: &GenerateArgs) -> Exit {

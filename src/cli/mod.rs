@@ -14,6 +14,7 @@ mod exit;
 mod generate;
 mod generator;
 mod guard;
+mod hidden_args;
 mod info;
 mod layout;
 mod list;

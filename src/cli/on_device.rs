@@ -1,7 +1,7 @@
 //! `nbdctl on-device`: what waits on a device, in a process of its own. Hidden;
 //! nbdctl runs it.
 
-use super::args::OnDeviceArgs;
+use super::hidden_args::OnDeviceArgs;
 use super::note;
 use crate::kernel::{self, Verdict};
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::args::ResolveArgs;
+use super::hidden_args::ResolveArgs;
 use super::{Exit, answer, note};
 use crate::session::{Deadline, Fault, lookup};
 

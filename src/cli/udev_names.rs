@@ -2,7 +2,7 @@
 //! rule runs it, at every event. It reads sysfs and /run, and
 //! asks the monitor how the link is; it waits for no server.
 
-use super::args::UdevNamesArgs;
+use super::hidden_args::UdevNamesArgs;
 use super::{Exit, answer};
 use crate::boot;
 use crate::kernel::Device;

@@ -14,6 +14,9 @@ const DELAY_MS: u32 = 100;
 /// Rounds of each, in turn; the median counts.
 const ROUNDS: usize = 4;
 
+/// And how often more, where the machine may have been too busy.
+const MORE: usize = 3;
+
 /// From the start of a client until the kernel has its sockets, which it shows
 /// in the same moment.
 fn until_connected(machine: &Machine, device: &str, command: &[&str], undo: &[&str]) -> Duration {
@@ -88,6 +91,29 @@ fn measure(machine: &Machine, connections: &str) -> [Duration; 3] {
     times.map(quickest)
 }
 
+/// In what attach, nbd-client and nbdinfo took, as it was without a delay, too: what is
+/// wrong with the first.
+///
+/// Without a delay it is the programs' own start and the guest's dear system calls that
+/// count (attach starts the device's monitor), on a machine that others share: a factor
+/// tells a mistake there. What a delay adds is round trips, and a half of one tells one
+/// too many.
+fn excess(now: &[Duration; 3], before: Option<&[Duration; 3]>, delay: u32) -> Option<String> {
+    let [ours, client, info] = *now;
+    let Some(before) = before else {
+        let slow = ours > 6 * client || ours > 6 * info;
+        return slow.then(|| "attach takes six times what others do".to_owned());
+    };
+    let half = Duration::from_millis(delay.into());
+    let added = |which: usize| now[which].saturating_sub(before[which]);
+    let peers = [(1, "nbd-client"), (2, "nbdinfo")];
+    let (which, name) = peers
+        .into_iter()
+        .find(|(which, _)| added(0) > added(*which) + half)?;
+    let (ours, theirs) = (added(0), added(which));
+    Some(format!("a delay adds {ours:?}, and {theirs:?} to {name}"))
+}
+
 newest!(attach_is_never_slower_than_its_peers, |machine| {
     let image = machine.image("image", 4 << 20);
     let _server = server::qemu_nbd(&image, 10900, &[]);
@@ -98,7 +124,17 @@ newest!(attach_is_never_slower_than_its_peers, |machine| {
             machine.sh(&format!("tc qdisc add dev lo root netem delay {delay}ms"));
         }
         for connections in ["1", "4"] {
-            let measured = measure(machine, connections);
+            let before = undelayed.get(connections).copied();
+            let mut measured = measure(machine, connections);
+            for _ in 0..MORE {
+                if excess(&measured, before.as_ref(), delay).is_none() {
+                    break;
+                }
+                // On a machine that others share all was too slow, perhaps; nothing is
+                // ever too quick.
+                let again = measure(machine, connections);
+                measured = [0, 1, 2].map(|which| measured[which].min(again[which]));
+            }
             let [ours, client, info] = measured;
             println!(
                 "{:>5}  {connections:>11}  {:>6}  {:>10}  {:>7}",
@@ -107,26 +143,9 @@ newest!(attach_is_never_slower_than_its_peers, |machine| {
                 client.as_millis(),
                 info.as_millis()
             );
-            // Without a delay it is the programs' own start and the guest's dear
-            // system calls that count (attach starts the device's monitor), on a
-            // machine that others share: a factor tells a mistake there. What a
-            // delay adds is round trips, and a half of one tells one too many.
-            let half = Duration::from_millis(delay.into());
-            if delay == 0 {
-                undelayed.insert(connections, measured);
-                assert!(ours <= 6 * client && ours <= 6 * info, "{measured:?}");
-                continue;
-            }
-            let before = undelayed[connections];
-            let added = |which: usize| measured[which].saturating_sub(before[which]);
-            for (which, name) in [(1, "nbd-client"), (2, "nbdinfo")] {
-                assert!(
-                    added(0) <= added(which) + half,
-                    "a delay adds {:?}, and {:?} to {name}",
-                    added(0),
-                    added(which)
-                );
-            }
+            let excess = excess(&measured, before.as_ref(), delay);
+            assert_eq!(excess, None, "{measured:?}");
+            undelayed.entry(connections).or_insert(measured);
         }
     }
     machine.sh("tc qdisc del dev lo root");
