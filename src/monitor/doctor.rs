@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::doctor_network;
 use super::lookup::foreign_owner;
 use super::status::{DeviceState, report};
 use crate::config::BackendIdentifier;
@@ -39,7 +40,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn fine(subject: impl Into<String>, found: impl Into<String>) -> Self {
+    pub(super) fn fine(subject: impl Into<String>, found: impl Into<String>) -> Self {
         Self {
             subject: subject.into(),
             severity: Severity::Fine,
@@ -48,7 +49,12 @@ impl Finding {
         }
     }
 
-    fn bad(severity: Severity, subject: impl Into<String>, found: &str, remedy: &str) -> Self {
+    pub(super) fn bad(
+        severity: Severity,
+        subject: impl Into<String>,
+        found: &str,
+        remedy: &str,
+    ) -> Self {
         Self {
             subject: subject.into(),
             severity,
@@ -69,6 +75,7 @@ pub fn examine() -> Vec<Finding> {
     findings.extend(max_part().map(partitions));
     findings.push(kernel_tls(has_kernel_tls()));
     findings.push(paths());
+    findings.extend(doctor_network::examine());
     let devices = kernel::devices().unwrap_or_default();
     let attached: Vec<_> = devices.into_iter().filter(Device::is_configured).collect();
     findings.extend(attached.iter().map(device));

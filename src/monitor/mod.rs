@@ -14,6 +14,7 @@ mod control;
 mod demands;
 mod detach;
 mod doctor;
+mod doctor_network;
 mod error;
 mod hook;
 mod interrupt;

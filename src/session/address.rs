@@ -1,11 +1,13 @@
 //! Where to dial: one address of an endpoint, which can be kept as text.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_nametoindex;
+use nix::sys::socket::SockaddrStorage;
 use thiserror::Error;
 
 use crate::uri::{Endpoint, Uri};
@@ -38,6 +40,29 @@ impl Address {
     #[must_use]
     pub fn is_tcp(&self) -> bool {
         matches!(self.0, Place::Tcp(_))
+    }
+
+    /// The network interface from which it is reached now; nothing is sent for that.
+    /// `None` where there is no way there, and for what is not TCP.
+    #[must_use]
+    pub fn interface(&self) -> Option<String> {
+        let Place::Tcp(address) = self.0 else {
+            return None;
+        };
+        let any: IpAddr = match address {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect(address).ok()?;
+        let ours = socket.local_addr().ok()?.ip();
+        let of = |storage: SockaddrStorage| -> Option<IpAddr> {
+            let v4 = storage.as_sockaddr_in().map(|it| it.ip().into());
+            v4.or_else(|| storage.as_sockaddr_in6().map(|it| it.ip().into()))
+        };
+        let mut all = getifaddrs().ok()?;
+        let found = all.find(|one| one.address.and_then(of) == Some(ours));
+        found.map(|one| one.interface_name)
     }
 
     pub(super) fn has_port(&self, port: u16) -> bool {
