@@ -1,10 +1,12 @@
 //! What units run: `nbdctl unit-stop` and `nbdctl shutting-down`.
 
+use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::args::UnitStopArgs;
 use super::{Exit, fail, note};
+use crate::config::Name;
 use crate::monitor::{self, Detached, Error, Service, Target};
 
 /// What was mounted by hand is unmounted in any order when the machine goes down: how
@@ -67,13 +69,17 @@ pub(super) fn shutting_down(args: &ShuttingDownArgs) -> Exit {
     if args.when_told {
         // Before anything else is opened.
         monitor::wait_for_shutdown(Service::from_environment());
+        return told(&monitor::shutdown_has_begun());
     }
     tell_all()
 }
 
 fn tell_all() -> Exit {
-    let failed = monitor::shutting_down();
-    for (name, error) in &failed {
+    told(&monitor::shutting_down())
+}
+
+fn told(failed: &[(Name, io::Error)]) -> Exit {
+    for (name, error) in failed {
         note(&format!("the monitor of \"{name}\": {error}"));
     }
     if failed.is_empty() {

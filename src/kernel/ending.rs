@@ -28,11 +28,15 @@ impl Ending {
     }
 
     fn of_command_line(line: &[u8]) -> Option<Self> {
-        let mut words = line.split(|byte| *byte == 0);
-        let program = words.next()?.rsplit(|byte| *byte == b'/').next()?;
-        // In the initramfs that it may go back to, dracut's is a script of this name.
-        let is_it = [&b"systemd-shutdown"[..], b"shutdown"].contains(&program);
-        words.filter(|_| is_it).find_map(|word| match word {
+        let words: Vec<_> = line.split(|byte| *byte == 0).collect();
+        let named = |word: &&[u8]| {
+            let name = word.rsplit(|byte| *byte == b'/').next();
+            // In the initramfs that it may go back to, dracut's is a script: its shell
+            // comes first.
+            [Some(&b"systemd-shutdown"[..]), Some(b"shutdown")].contains(&name)
+        };
+        let at = words.iter().take(2).position(named)?;
+        words.iter().skip(at + 1).find_map(|word| match *word {
             b"poweroff" => Some(Self::PowerOff),
             b"reboot" | b"kexec" => Some(Self::Restart),
             b"halt" => Some(Self::Halt),
@@ -85,7 +89,7 @@ mod tests {
             of(&format!("{shutdown} --log-level 6 kexec")),
             Some(Ending::Restart)
         );
-        assert_eq!(of("/shutdown halt"), Some(Ending::Halt));
+        assert_eq!(of("/bin/sh /shutdown halt"), Some(Ending::Halt));
         assert_eq!(of(&format!("{shutdown} exit")), None);
         assert_eq!(of("/sbin/init poweroff"), None);
         assert_eq!(of(""), None);

@@ -7,6 +7,7 @@
 //! `release`, and only while its link is expected to live: an open can wait for
 //! the server. Both do so in a process of their own (`child`).
 
+mod carries;
 mod child;
 mod confine;
 mod cut;
@@ -44,6 +45,7 @@ mod timeout_cut;
 mod udev;
 pub mod wire;
 
+pub use carries::carries_root;
 pub use child::{VERB as ON_DEVICE, Verdict};
 pub use confine::{Keeps, confine};
 pub use cut::{Cut, cut};

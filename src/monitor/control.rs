@@ -40,7 +40,12 @@ pub(super) enum Request {
         /// How it is to end, where that is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ending: Option<Ending>,
+        /// Process 1 has begun it, for all that whoever says this knows.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        begun: bool,
     },
+    /// It does not, after all.
+    GoesOn {},
     /// End, and leave the device to whoever asks.
     Leave {},
 }
@@ -162,14 +167,19 @@ mod tests {
         );
         assert_eq!(
             parse(r#"{"request":"shutting-down"}"#),
-            Some(Request::ShuttingDown { ending: None })
-        );
-        assert_eq!(
-            parse(r#"{"request":"shutting-down","ending":"power-off"}"#),
             Some(Request::ShuttingDown {
-                ending: Some(Ending::PowerOff)
+                ending: None,
+                begun: false
             })
         );
+        assert_eq!(
+            parse(r#"{"request":"shutting-down","ending":"power-off","begun":true}"#),
+            Some(Request::ShuttingDown {
+                ending: Some(Ending::PowerOff),
+                begun: true
+            })
+        );
+        assert_eq!(parse(r#"{"request":"goes-on"}"#), Some(Request::GoesOn {}));
         assert_eq!(parse(r#"{"request":"leave"}"#), Some(Request::Leave {}));
         for text in [
             r#"{"request":"explode"}"#,

@@ -36,7 +36,10 @@ impl Links {
             DataPath::Kernel => Self::to_server(settings),
             DataPath::Relay => Self::to_relay(settings, runtime, stopped),
             DataPath::Auto => match Self::to_server(settings) {
-                Err(Error::Session(error)) if error.fault.requires_extended_headers() => {
+                // (A relay of the root would not live through the change of roots.)
+                Err(Error::Session(error))
+                    if error.fault.requires_extended_headers() && !settings.root =>
+                {
                     tracing::info!("the server requires extended headers: a relay speaks them");
                     Self::to_relay(settings, runtime, stopped)
                 }

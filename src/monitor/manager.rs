@@ -23,20 +23,24 @@ const MAX_MESSAGE: usize = 4 << 20;
 /// it, nor comes before the answer: what it reads together with that it forgets.
 const HELLO: &[u8] = b"\0AUTH EXTERNAL 30\r\nBEGIN\r\n";
 
-/// How the machine is about to end; `None` where it is not, or does not say.
-pub(super) fn ending() -> Option<Ending> {
-    match ask(Path::new(SOCKET)) {
-        Ok(jobs) => jobs_of(&jobs).find_map(|(unit, kind)| match (unit, kind) {
-            ("poweroff.target", "start") => Some(Ending::PowerOff),
-            ("reboot.target" | "kexec.target", "start") => Some(Ending::Restart),
-            ("halt.target", "start") => Some(Ending::Halt),
-            _ => None,
-        }),
-        Err(error) => {
-            tracing::warn!("how the machine is to end is not known: {SOCKET}: {error}");
-            None
-        }
-    }
+/// How the machine is about to end; `None` where it is not, as in a soft reboot, or where
+/// a shutdown was called off.
+///
+/// # Errors
+///
+/// Process 1 does not say.
+pub(super) fn ending() -> io::Result<Option<Ending>> {
+    Ok(how(&ask(Path::new(SOCKET))?))
+}
+
+/// What the jobs come to.
+fn how(jobs: &[u8]) -> Option<Ending> {
+    jobs_of(jobs).find_map(|(unit, kind)| match (unit, kind) {
+        ("poweroff.target", "start") => Some(Ending::PowerOff),
+        ("reboot.target" | "kexec.target", "start") => Some(Ending::Restart),
+        ("halt.target", "start") => Some(Ending::Halt),
+        _ => None,
+    })
 }
 
 /// The body of the answer to ListJobs.
@@ -217,6 +221,18 @@ mod tests {
         assert_eq!(call[16..24], *b"\x01\x01o\0\x19\0\0\0");
         let member = call.windows(12).any(|at| at == b"\x08\0\0\0ListJobs");
         assert!(member && call.ends_with(&[0]));
+    }
+
+    #[test]
+    fn a_shutdown_is_one_that_ends_the_machine() {
+        let of = |jobs: &[(&str, &str)]| how(&body(jobs));
+        assert_eq!(
+            of(&[("x.service", "stop"), ("reboot.target", "start")]),
+            Some(Ending::Restart)
+        );
+        assert_eq!(of(&[("soft-reboot.target", "start")]), None);
+        assert_eq!(of(&[("poweroff.target", "stop")]), None, "called off");
+        assert_eq!(of(&[]), None);
     }
 
     #[test]

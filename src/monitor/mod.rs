@@ -37,7 +37,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::config::Name;
-use crate::kernel;
+use crate::kernel::{self, Ending};
 use control::Request;
 use interrupt::Interrupt;
 use runtime::Runtime;
@@ -66,13 +66,47 @@ const LOCK_DEADLINE: Duration = Duration::from_secs(60);
 /// gives those that did not take it.
 #[must_use]
 pub fn shutting_down() -> Vec<(Name, io::Error)> {
-    let failed = tell_all(&Request::ShuttingDown { ending: None });
+    let failed = tell_all(&shutdown(None, false));
     // It may have to wait for what the monitors do now.
-    if let Some(ending) = manager::ending() {
-        let ending = Some(ending);
-        tell_all(&Request::ShuttingDown { ending });
+    match manager::ending() {
+        Ok(Some(ending)) => drop(tell_all(&shutdown(Some(ending), false))),
+        Ok(None) => {}
+        Err(error) => tracing::debug!("how the machine is to end is not known: {error}"),
     }
     failed
+}
+
+/// The same by the process that process 1 sends a signal for that. Then there is a
+/// shutdown, unless process 1 itself says otherwise: a root's monitor may end the machine.
+#[must_use]
+pub fn shutdown_has_begun() -> Vec<(Name, io::Error)> {
+    /// Longer than a root's monitor waits before it does.
+    const TRIES: u32 = 12;
+    const PAUSE: Duration = Duration::from_secs(3);
+    let failed = tell_all(&shutdown(None, true));
+    for _ in 0..TRIES {
+        match manager::ending() {
+            Ok(Some(ending)) => {
+                tell_all(&shutdown(Some(ending), true));
+                break;
+            }
+            Ok(None) => {
+                tracing::info!("the machine does not end: monitors are as patient as before");
+                tell_all(&Request::GoesOn {});
+                break;
+            }
+            // A root that is dead holds it up, perhaps.
+            Err(error) => {
+                tracing::warn!("how the machine is to end is not known: {error}");
+                thread::sleep(PAUSE);
+            }
+        }
+    }
+    failed
+}
+
+fn shutdown(ending: Option<Ending>, begun: bool) -> Request {
+    Request::ShuttingDown { ending, begun }
 }
 
 fn tell_all(request: &Request) -> Vec<(Name, io::Error)> {

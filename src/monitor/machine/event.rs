@@ -86,6 +86,8 @@ pub(in crate::monitor) enum Event {
     },
     /// The machine goes down.
     ShuttingDown,
+    /// It does not, after all.
+    GoesOn,
 }
 
 /// A session to be handed over.

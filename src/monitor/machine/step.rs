@@ -67,6 +67,7 @@ impl Machine {
                 }
             }
             Event::ShuttingDown => self.going_down = true,
+            Event::GoesOn => self.going_down = false,
         }
         self.proceed(now, &mut actions);
         actions.extend(self.useless.drain(..).map(Action::Drop));

@@ -52,6 +52,8 @@ pub fn serve(mut orders: Orders<'_>) -> Result<Served, Error> {
     }
     let mut lock = take_lock(&runtime)?;
     if lock.is_none() && is_of_root && orders.start != Start::ForAttach {
+        // Before the one that there is leaves: what it knows must be of use to us.
+        runtime.read()?;
         lock = relieve(&runtime)?;
     }
     let Some(lock) = lock else {
@@ -257,6 +259,7 @@ impl<'a> Beginning<'a> {
             machine.lose_unseen(Moment::ZERO);
         }
         machine.inherit(Moment::ZERO, aged(&state));
+        let goes_down = machine.is_going_down();
         let ids: Vec<_> = machine.links().collect();
         let links: BTreeMap<_, _> = ids
             .into_iter()
@@ -268,7 +271,7 @@ impl<'a> Beginning<'a> {
             settings: Arc::new(state.settings.clone()),
         };
         let mut serving = Serving {
-            root: state.settings.root.then(Root::new),
+            root: state.settings.root.then(|| Root::new(goes_down)),
             identifier: BackendIdentifier::new(&state.settings.name, &state.settings.uri),
             announce_by: state.settings.connect_timeout,
             runtime: self.runtime,

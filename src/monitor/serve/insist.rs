@@ -198,7 +198,10 @@ impl Insisting<'_> {
                 waiting.next = Instant::now();
                 Answer::done()
             }
-            Request::Detach { .. } | Request::ShuttingDown { .. } | Request::Leave {} => {
+            Request::Detach { .. }
+            | Request::ShuttingDown { .. }
+            | Request::GoesOn {}
+            | Request::Leave {} => {
                 waiting.stopped.store(true, Ordering::Relaxed);
                 waiting.replies.push(reply);
                 return;

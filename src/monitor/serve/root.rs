@@ -3,14 +3,16 @@
 //! in memory before. And the last to hold on to a root that is lost ends the machine.
 
 use std::collections::BTreeSet;
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
+use nix::unistd::sync;
 
 use super::Serving;
 use super::mail::Mail;
-use crate::kernel::{Ending, Resident, RootChange, files_of, running};
+use crate::kernel::{self, Ending, Resident, RootChange, files_of, running};
 use crate::monitor::control::{Request, ask};
 use crate::monitor::error::Error;
 use crate::monitor::machine::{Moment, Standing};
@@ -51,17 +53,25 @@ pub(super) struct Root {
     /// What is kept in memory; with a thread while that is at it.
     resident: Option<Resident>,
     keep_at: Moment,
+    /// `/` is on the device, as was seen last; and when it is looked at again. An export
+    /// that only the command line names is a root's by its name, and may be lost without
+    /// the machine.
+    carries: bool,
+    look_at: Moment,
     /// Since when the machine goes down, and how it is to end.
     down: Option<(Moment, Option<Ending>)>,
 }
 
 impl Root {
-    pub(super) fn new() -> Self {
+    /// Of a device; `goes_down`: a shutdown began before this monitor.
+    pub(super) fn new(goes_down: bool) -> Self {
         Self {
             change: RootChange::watch(),
             resident: Some(Resident::default()),
             keep_at: Moment::ZERO,
-            down: None,
+            carries: false,
+            look_at: Moment::ZERO,
+            down: goes_down.then_some((Moment::ZERO, None)),
         }
     }
 }
@@ -73,17 +83,26 @@ impl Serving<'_> {
         change.is_some_and(RootChange::is_under_way)
     }
 
-    /// The machine goes down.
-    pub(super) fn root_goes_down(&mut self, ending: Option<Ending>) {
+    /// The machine goes down; `begun`: that process 1 is at it is known, though not how.
+    /// Where neither is, it is somebody's word, on which no machine is ended.
+    pub(super) fn root_goes_down(&mut self, ending: Option<Ending>, begun: bool) {
         let now = self.now();
-        if let Some(root) = &mut self.root {
+        if let Some(root) = self.root.as_mut().filter(|_| begun || ending.is_some()) {
             let (since, told) = root.down.unwrap_or((now, None));
             root.down = Some((since, ending.or(told)));
         }
     }
 
+    /// It does not, after all.
+    pub(super) fn root_goes_on(&mut self) {
+        if let Some(root) = &mut self.root {
+            root.down = None;
+        }
+    }
+
     pub(super) fn see_to_root(&mut self) {
         self.follow_root();
+        self.look_for_root();
         self.keep_what_ends_need();
         self.end_machine();
     }
@@ -95,12 +114,22 @@ impl Serving<'_> {
                 // Of the root that was: it may be about to be unmounted.
                 root.resident = root.resident.take().map(|_| Resident::default());
                 root.keep_at = Moment::ZERO;
+                root.look_at = Moment::ZERO;
                 tracing::info!("the root was changed, and is followed");
                 self.stored = None;
                 self.persist();
             }
             Some(Err(error)) => tracing::debug!("the root of process 1: {error}"),
             Some(Ok(false)) | None => {}
+        }
+    }
+
+    /// Nothing of the root itself is read for it.
+    fn look_for_root(&mut self) {
+        let now = self.now();
+        if let Some(root) = self.root.as_mut().filter(|root| now >= root.look_at) {
+            root.look_at = now + KEEP_AGAIN;
+            root.carries = kernel::carries_root(&self.device);
         }
     }
 
@@ -146,15 +175,31 @@ impl Serving<'_> {
             return;
         };
         let (since, told) = down;
-        if !is_lost(now, since, out_for, allowed) {
+        if !root.carries || !is_lost(now, since, out_for, allowed) {
             return;
         }
         let ending = Ending::under_way().or(told).unwrap_or(Ending::PowerOff);
         tracing::error!("the root's server is gone: the machine is {ending} by its monitor");
+        write_back();
         let errno = ending.carry_out();
         tracing::error!("the machine is not {ending}: {}", errno.desc());
         // It is tried again, but not without a pause.
         root.down = Some((now, told));
+    }
+}
+
+/// What other file systems have in memory is written to their disks, which may live, as
+/// far as that takes no longer: it begins with all of them at once.
+fn write_back() {
+    const ALLOWED: Duration = Duration::from_secs(5);
+    let (done, wait) = mpsc::channel();
+    let job = move || {
+        sync();
+        let _ = done.send(());
+    };
+    let builder = thread::Builder::new().name("write-back".to_owned());
+    if builder.spawn(job).is_ok() {
+        let _ = wait.recv_timeout(ALLOWED);
     }
 }
 

@@ -129,13 +129,19 @@ impl Serving<'_> {
                 self.happen(Event::Retry { cut });
                 Answer::done()
             }
-            Request::ShuttingDown { ending } => {
+            Request::ShuttingDown { ending, begun } => {
                 if !self.machine.is_going_down() {
                     tracing::info!("the machine goes down");
                 }
                 self.order_relay(&Order::GoingDown {});
                 self.happen(Event::ShuttingDown);
-                self.root_goes_down(ending);
+                self.root_goes_down(ending, begun);
+                Answer::done()
+            }
+            Request::GoesOn {} => {
+                self.happen(Event::GoesOn);
+                self.tell_relay_patience();
+                self.root_goes_on();
                 Answer::done()
             }
             Request::Leave {} => {

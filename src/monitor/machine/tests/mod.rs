@@ -5,6 +5,7 @@ mod carried;
 mod outages;
 mod places;
 mod settling;
+mod shutdown;
 mod silence;
 
 use std::collections::BTreeMap;

@@ -156,16 +156,6 @@ fn a_session_that_waits_is_worth_more_than_patience() {
 }
 
 #[test]
-fn shutting_down_shortens_patience_also_in_an_outage() {
-    let mut world = World::patient_for(None);
-    world.die(Server::Refuses);
-    world.run(60 * SECOND);
-    world.event(Event::ShuttingDown);
-    world.run(SECOND);
-    assert!(world.is(Standing::Dead));
-}
-
-#[test]
 fn after_a_cut_the_new_session_waits_and_after_a_death_it_does_not() {
     let mut world = World::new(policy(), 1);
     world.run(SECOND);
