@@ -183,25 +183,31 @@ pub fn open_each_of(
     deadline: Deadline,
 ) -> Result<Receiver<Result<Session, Error>>, Error> {
     let (sender, receiver) = mpsc::channel();
+    let rest = |target: &Address| -> Result<(), Error> {
+        for _ in 1..count {
+            let (theirs, target, sender) = (uri.clone(), target.clone(), sender.clone());
+            let dialling = move || {
+                let wanted = Wanted::compact(theirs.export());
+                // Whoever waited may have seen enough.
+                let _ = sender.send(Session::negotiate(&theirs, &[target], wanted, deadline));
+            };
+            thread::Builder::new()
+                .name("dial".to_owned())
+                .spawn(dialling)
+                .map_err(|e| Error::new(uri, Fault::Io(e)))?;
+        }
+        Ok(())
+    };
+    // Where there is but one, all go there at once; else the first shows the way.
+    if let [only] = targets {
+        rest(only)?;
+    }
     let first = Session::negotiate(uri, targets, Wanted::compact(uri.export()), deadline);
     let peer = first.as_ref().ok().map(|session| session.peer.clone());
     let _ = sender.send(first);
-    let target = targets
-        .iter()
-        .find(|target| Some(target.to_string()) == peer);
-    let others = if target.is_some() { 1..count } else { 1..1 };
-    for _ in others {
-        let (theirs, sender) = (uri.clone(), sender.clone());
-        let target: Vec<_> = target.cloned().into_iter().collect();
-        let dialling = move || {
-            let wanted = Wanted::compact(theirs.export());
-            // Whoever waited may have seen enough.
-            let _ = sender.send(Session::negotiate(&theirs, &target, wanted, deadline));
-        };
-        thread::Builder::new()
-            .name("dial".to_owned())
-            .spawn(dialling)
-            .map_err(|e| Error::new(uri, Fault::Io(e)))?;
+    let leads = |target: &&Address| Some(target.to_string()) == peer;
+    if let Some(target) = targets.iter().find(leads).filter(|_| targets.len() > 1) {
+        rest(target)?;
     }
     Ok(receiver)
 }
