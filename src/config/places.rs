@@ -51,7 +51,8 @@ impl Places {
         }
     }
 
-    /// The files that may tell of a NAME, the strongest first.
+    /// The files that may tell of a NAME, the strongest first. (The second is stronger
+    /// yet where `/` is on it.)
     #[must_use]
     pub fn of(&self, name: &Name) -> [PathBuf; 3] {
         let file = format!("{name}.toml");
@@ -76,8 +77,8 @@ pub struct Configuration {
 #[must_use]
 pub fn load(places: &Places) -> Configuration {
     let mut whole = Whole::default();
-    whole.folder(&places.etc, Kind::Etc);
-    whole.folder(&places.run, Kind::Run);
+    whole.folder(&places.etc, Kind::Etc, places);
+    whole.folder(&places.run, Kind::Run, places);
     let found = nbdtab_of(&places.nbdtab);
     whole.problems.extend(found.problems);
     for export in found.exports {
@@ -102,6 +103,12 @@ pub fn load(places: &Places) -> Configuration {
 pub fn find(places: &Places, name: &Name) -> Result<Option<Export>, Vec<Problem>> {
     let [etc, run, nbdtab] = places.of(name);
     let mut found = Found::default();
+    if let Some(mut root) = root_of(&run, name) {
+        if etc.exists() {
+            root.problems.push(hidden_by_root(&etc, name, &run));
+        }
+        return one(root);
+    }
     for (path, kind) in [(etc, Kind::Etc), (run, Kind::Run)] {
         // One that cannot be used is not passed over: it is what is meant.
         if let Some(file) = file_of(&path, kind, name) {
@@ -143,7 +150,7 @@ struct Whole {
 }
 
 impl Whole {
-    fn folder(&mut self, folder: &Path, kind: Kind) {
+    fn folder(&mut self, folder: &Path, kind: Kind, places: &Places) {
         let names = match names(folder) {
             Ok(names) => names,
             Err(problem) => return self.problems.push(problem),
@@ -158,6 +165,11 @@ impl Whole {
                     continue;
                 }
             };
+            let [_, run, _] = places.of(&name);
+            if kind == Kind::Etc && root_of(&run, &name).is_some() {
+                self.problems.push(hidden_by_root(&path, &name, &run));
+                continue;
+            }
             let source = Origin {
                 path: path.clone(),
                 line: None,
@@ -227,6 +239,23 @@ fn warning_about(export: &Export, text: String) -> Problem {
 
 fn not_used(name: &Name, stronger: &Origin) -> String {
     format!("\"{name}\" is not used: {stronger} has that name, and comes first")
+}
+
+/// What the initramfs wrote of the export that `/` is on. It comes before whatever else
+/// has its name, which commonly is what it was made of: that says nothing of a root, and
+/// the unit were one that is stopped.
+fn root_of(run: &Path, name: &Name) -> Option<Found> {
+    let is_root = |found: &Found| found.exports.iter().any(|export| export.settings.root);
+    file_of(run, Kind::Run, name).filter(is_root)
+}
+
+fn hidden_by_root(path: &Path, name: &Name, run: &Path) -> Problem {
+    let run = Origin {
+        path: run.to_owned(),
+        line: None,
+    };
+    let text = format!("{}, as / is on it", not_used(name, &run));
+    Problem::warning(path, text).of(name)
 }
 
 /// The files of a folder, in order. One that is not there has none.

@@ -91,6 +91,33 @@ fn etc_comes_before_run_and_run_before_nbdtab() {
     );
 }
 
+/// A host-only initramfs calls the export as the file does that it was attached by.
+#[test]
+fn what_the_root_is_on_comes_before_etc() {
+    let root = "uri = \"nbd://h/x\"\nroot = true\n";
+    let system = System::new(&[
+        ("etc/nbdctl/a.toml", SOUND),
+        ("run/nbdctl/a.toml", root),
+        ("etc/nbdctl/b.toml", "url = 1\n"),
+        ("run/nbdctl/b.toml", root),
+    ]);
+    let hidden = "is not used: run/nbdctl/";
+    for name in ["a", "b"] {
+        let export = system.find(name).unwrap().unwrap();
+        assert_eq!((export.kind, export.settings.root), (Kind::Run, true));
+        assert_eq!(export.warnings.len(), 1);
+        assert!(system.plain(&export.warnings[0]).contains(hidden));
+    }
+    let exports = load(&system.places).exports;
+    assert!(exports.len() == 2 && exports.iter().all(|export| export.settings.root));
+    assert_eq!(
+        system.problems()[0],
+        "etc/nbdctl/a.toml: warning: \"a\" is not used: run/nbdctl/a.toml has that name, and comes \
+         first, as / is on it"
+    );
+    assert_eq!(system.problems().len(), 2);
+}
+
 #[test]
 fn a_file_that_is_wrong_is_not_passed_over_and_spoils_no_other() {
     let system = System::new(&[
