@@ -92,6 +92,9 @@ fn every_configuration_gives_the_tree_beside_it() {
     for case in cases() {
         let (units, problems) = result(&case);
         let is = shown(&units, &problems);
+        // A generator that fails is told of at every boot.
+        let folder = tempfile::tempdir().unwrap();
+        boot::write(&units, folder.path()).unwrap_or_else(|failed| panic!("{failed:?}"));
         let file = case.join("expected");
         if rewrite {
             fs::write(&file, &is).unwrap();

@@ -88,6 +88,8 @@ pub fn generate(configuration: &Configuration, units: &Path, survival: bool) -> 
         }
     }
     all.sort();
+    // Several exports of a root have one nbdctl-root.service, and a link is made once.
+    all.dedup();
     all
 }
 
