@@ -9,6 +9,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+#[path = "initramfs/tools.rs"]
+mod tools;
+
 const NBDCTL: &str = env!("CARGO_BIN_EXE_nbdctl");
 
 /// What is printed of a command line, whose files are not written.
@@ -251,6 +254,31 @@ fn dracut_ends_a_boot_whose_setting_is_wrong_and_does_nothing_without_one() {
     );
     let none = hooks("root=/dev/sda1", "root=/dev/sda1");
     assert_eq!(none.log().lines().count(), 1, "{}", none.log());
+}
+
+/// Whoever answers DHCP may say anything.
+#[test]
+fn dracut_runs_nothing_of_dhcps_answer() {
+    for path in tools::HOSTILE {
+        let variables = format!(
+            "root=/dev/root netroot=dhcp new_root_path={}",
+            tools::quoted(path)
+        );
+        let hooked = hooks("root=/dev/root netroot=dhcp", &variables);
+        assert!(
+            hooked.log().contains("die nbdctl"),
+            "{path}: {}",
+            hooked.log()
+        );
+        assert_eq!(
+            hooked.file("run/systemd/system/sysroot.mount"),
+            "",
+            "{path}"
+        );
+    }
+    // It is no option of ours either, but another kind of root.
+    let other = hooks("netroot=dhcp", "netroot=dhcp new_root_path=--dry");
+    assert!(!other.log().contains("die"), "{}", other.log());
 }
 
 /// Every shell that may run them can read them.

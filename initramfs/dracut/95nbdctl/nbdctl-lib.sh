@@ -60,8 +60,8 @@ nbdctl_write_mount() {
         echo "[Mount]"
         echo "Where=/sysroot"
         echo "What=$nbdctl_root"
-        [ -z "$nbdctl_fstype" ] || echo "Type=$nbdctl_fstype"
-        [ -z "$nbdctl_flags" ] || echo "Options=$nbdctl_flags"
+        [ -z "$nbdctl_fstype" ] || printf 'Type=%s\n' "$nbdctl_fstype"
+        [ -z "$nbdctl_flags" ] || printf 'Options=%s\n' "$nbdctl_flags"
     } > /run/systemd/system/sysroot.mount
     ln -sf ../sysroot.mount /run/systemd/system/initrd-root-fs.target.requires/sysroot.mount
 }

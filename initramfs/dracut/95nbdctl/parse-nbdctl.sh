@@ -5,8 +5,8 @@ command -v getcmdline > /dev/null || . /lib/dracut-lib.sh
 . /lib/nbdctl-lib.sh
 
 if [ -n "$new_root_path" ]; then
-    nbdctl_parse --root-path "$new_root_path" \
-        --root-server "${new_next_server:-$new_dhcp_server_identifier}"
+    nbdctl_parse --root-path="$new_root_path" \
+        --root-server="${new_next_server:-$new_dhcp_server_identifier}"
     nbdctl_start
 else
     nbdctl_parse

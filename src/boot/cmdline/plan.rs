@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::debian::node;
 use super::said::{Said, Source};
 use super::words::Words;
-use crate::config::{Boot, Settings, to_toml};
+use crate::config::{Boot, Settings, shown, to_toml};
 
 /// What DHCP said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -112,7 +112,7 @@ impl Plan {
                 None => format!("/dev/nbd{index}"),
             });
             self.root = device;
-            self.mount = mount(&one.mount, words);
+            self.mount = self.mount_of(one, words);
         }
         for one in said.iter().filter(|_| self.root.is_none()) {
             if one.mount != Mount::default() {
@@ -187,19 +187,51 @@ impl Plan {
     }
 }
 
-/// What is said of the mount itself, and by the kernel's own words for it; `ro` and `rw`
-/// of the command line count.
-fn mount(said: &Mount, words: &Words) -> Mount {
-    let flags = said.options.as_deref().or_else(|| words.last("rootflags"));
-    let flags = flags.unwrap_or_default().split(',');
-    let (access, mut flags): (Vec<_>, Vec<_>) = flags
-        .filter(|flag| !flag.is_empty())
-        .partition(|flag| matches!(*flag, "ro" | "rw"));
-    let typed = words.last_flag(&["ro", "rw"]);
-    flags.extend(typed.or_else(|| access.last().copied()));
-    let fs_type = said.fs_type.as_deref().or_else(|| words.last("rootfstype"));
-    Mount {
-        fs_type: fs_type.filter(|text| !text.is_empty()).map(str::to_owned),
-        options: (!flags.is_empty()).then(|| flags.join(",")),
+/// What a type and options of a mount are made of. They end up in a shell's file and in a
+/// unit, and DHCP's answer is whosesoever that is on this network.
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "_.,=:/@+-".contains(c)
+}
+
+impl Plan {
+    /// What is said of the mount itself, and by the kernel's own words for it; `ro` and
+    /// `rw` of the command line count.
+    fn mount_of(&mut self, one: &Said, words: &Words) -> Mount {
+        let flags = self.sound(one, one.mount.options.as_deref(), "rootflags", words);
+        let (access, mut flags): (Vec<_>, Vec<_>) = flags
+            .split(',')
+            .filter(|flag| !flag.is_empty())
+            .partition(|flag| matches!(*flag, "ro" | "rw"));
+        let typed = words.last_flag(&["ro", "rw"]);
+        flags.extend(typed.or_else(|| access.last().copied()));
+        let fs_type = self.sound(one, one.mount.fs_type.as_deref(), "rootfstype", words);
+        Mount {
+            fs_type: Some(fs_type).filter(|text| !text.is_empty()),
+            options: (!flags.is_empty()).then(|| flags.join(",")),
+        }
+    }
+
+    /// What is said, or else the kernel's own word; nothing where that is unfit.
+    fn sound(&mut self, one: &Said, said: Option<&str>, key: &str, words: &Words) -> String {
+        let typed = words.last(key).unwrap_or_default();
+        let text = said.unwrap_or(typed);
+        let Some(c) = text.chars().find(|c| !is_plain(*c)) else {
+            return text.to_owned();
+        };
+        let source = match said {
+            Some(_) => one.source.clone(),
+            None => Source::new(key, typed),
+        };
+        let what = if key == "rootflags" {
+            "mount options have"
+        } else {
+            "a file system type has"
+        };
+        let text = format!(
+            "{what} no \"{}\": letters, digits and _ . , = : / @ + - can be used",
+            shown(&c.to_string())
+        );
+        self.fail(&source, &text);
+        String::new()
     }
 }

@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn a_shell_gets_what_was_said_and_runs_none_of_it() {
-        let line = "root=nbd:h:x'$(reboot)'::a'b ro rd.nbdctl=nbd://g/y,nofail,device_timeout=7";
+        let line = "root=nbd:h:x'$(reboot)'::a=b ro rd.nbdctl=nbd://g/y,nofail,device_timeout=7";
         let plan = read_command_line(line, None);
         let expected = r"nbdctl_names='g-y h-x---reboot---e6868fad'
 nbdctl_needed='h-x---reboot---e6868fad'
@@ -60,8 +60,9 @@ nbdctl_dhcp=''
 nbdctl_timeout=''
 nbdctl_root='/dev/nbd0'
 nbdctl_fstype=''
-nbdctl_flags='a'\''b,ro'";
+nbdctl_flags='a=b,ro'";
         assert_eq!(assignments(&plan), expected);
+        assert_eq!(quoted("a'b"), r"'a'\''b'");
     }
 
     #[test]

@@ -133,3 +133,58 @@ fn what_is_not_used_is_told_and_stops_nothing() {
         );
     }
 }
+
+/// It would be run by a shell, or change a unit.
+#[test]
+fn a_mount_is_told_of_in_plain_characters() {
+    for (line, path, expected) in [
+        (
+            "root=dhcp",
+            "nbd:a:x:';reboot;'",
+            "DHCP's root-path nbd:a:x:';reboot;': a file system type has no \"'\"",
+        ),
+        (
+            "nbdroot=dhcp",
+            "nbd:a:x:ext4:noatime\\0047",
+            "DHCP's root-path nbd:a:x:ext4:noatime\\0047: mount options have no \"\\\"",
+        ),
+        (
+            "root=dhcp",
+            "nbd:a:x:ext4:a\nb",
+            "mount options have no \"\\n\"",
+        ),
+        ("root=dhcp", "nbd:a:x:%n", "a file system type has no \"%\""),
+        (
+            "root=dhcp",
+            "nbd:a:x::$(reboot)",
+            "mount options have no \"$\"",
+        ),
+        (
+            "netroot=nbd:a:x::`x`",
+            "",
+            "netroot=nbd:a:x::`x`: mount options",
+        ),
+        (
+            "rd.nbdctl=nbd://h/x rootflags=a%b",
+            "",
+            "rootflags=a%b: mount options have no \"%\"",
+        ),
+        (
+            "rd.nbdctl=nbd://h/x rootfstype=a;b",
+            "",
+            "rootfstype=a;b: a file system type has no \";\"",
+        ),
+    ] {
+        let plan = read(line, Some(&dhcp(path, "")));
+        assert_eq!(plan.problems.len(), 1, "{line}: {:?}", plan.problems);
+        assert!(plan.problems[0].contains(expected), "{:?}", plan.problems);
+        let mount = [plan.mount.fs_type, plan.mount.options];
+        let mut mount = mount.iter().flatten();
+        assert!(mount.all(|text| text == "ext4"), "{line}");
+    }
+    let sound = "rd.nbdctl=nbd://h/x rootfstype=btrfs rootflags=subvol=/@root,x-y.z:1+2";
+    assert_eq!(
+        told(sound, None),
+        "nbd0 nbd://h/x; root /dev/nbd0 btrfs subvol=/@root,x-y.z:1+2"
+    );
+}
