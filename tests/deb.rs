@@ -95,6 +95,49 @@ fn comes_and_goes(package: &str, folder: &Path) {
     assert_eq!(left, "");
 }
 
+/// What an upgrade asks of systemd, which is played here: the root's monitor is told to
+/// end, as a restart of its unit is refused.
+#[test]
+fn an_upgrade_renews_the_roots_monitor_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let top = folder.path().display().to_string();
+    let program = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        run(Command::new("chmod").arg("755").arg(&path));
+    };
+    program("udevadm", "");
+    program(
+        "systemctl",
+        &format!(
+            "case \"$*\" in\n\
+             list-units*) printf 'nbdctl@%s.service loaded active running x\\n' root data;;\n\
+             'show -p RefuseManualStop nbdctl@root.service') echo RefuseManualStop=yes;;\n\
+             show*) echo RefuseManualStop=no;;\n\
+             *) echo \"$*\" >> {top}/asked;;\nesac"
+        ),
+    );
+    let script = fs::read_to_string("packaging/deb/postinst").unwrap();
+    let script = script
+        .replace("/run/systemd/system", &top)
+        .replace("/sys/block", &top);
+    let asked = |arguments: &[&str]| {
+        let _ = fs::remove_file(folder.path().join("asked"));
+        run(Command::new("sh")
+            .args(["-c", &script, "postinst"])
+            .args(arguments)
+            .env_remove("DPKG_ROOT")
+            .env("PATH", format!("{top}:/usr/bin:/bin")));
+        fs::read_to_string(folder.path().join("asked")).unwrap()
+    };
+    assert_eq!(asked(&["configure", ""]), "daemon-reload\n");
+    assert_eq!(
+        asked(&["configure", "0.1.0"]),
+        "daemon-reload\nkill --kill-who=main nbdctl@root.service\n\
+         --no-block try-restart nbdctl@data.service\n"
+    );
+}
+
 /// Installed elsewhere, the units and the rule run what is there.
 #[test]
 fn another_prefix_has_its_own_paths() {
