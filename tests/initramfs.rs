@@ -129,7 +129,7 @@ fn hooks(line: &str, variables: &str) -> Hooked {
     fs::write(path("cmdline"), line).unwrap();
     // Only what is planned is of interest here.
     let program = format!(
-        "#!/bin/sh\necho \"nbdctl $*\" >> {top}/log\n[ \"$2\" = plan ] || exit 0\nshift 2\nexec {NBDCTL} boot plan --dry \"$@\"\n"
+        "#!/bin/sh\necho \"nbdctl $*\" >> {top}/log\n[ \"$2\" != wait ] || exit ${{waited:-0}}\n[ \"$2\" = plan ] || exit 0\nshift 2\nexec {NBDCTL} boot plan --dry \"$@\"\n"
     );
     fs::write(path("bin/nbdctl"), program).unwrap();
     fs::set_permissions(path("bin/nbdctl"), fs::Permissions::from_mode(0o755)).unwrap();
@@ -139,6 +139,7 @@ fn hooks(line: &str, variables: &str) -> Hooked {
             .replace("/usr/sbin/nbdctl", &format!("{top}/bin/nbdctl"))
             .replace("/lib/nbdctl-lib.sh", &format!("{top}/nbdctl-lib.sh"))
             .replace("/run/systemd", &format!("{top}/run/systemd"))
+            .replace("/sys/class/block", &format!("{top}/sys"))
             .replace("/run/udev", &format!("{top}/run/udev"))
             .replace("/etc/cmdline.d", &format!("{top}/etc/cmdline.d"))
             .replace("/tmp/nbdctl", &format!("{top}/nbdctl"));
@@ -194,6 +195,41 @@ fn dracut_waits_for_the_device_without_end_and_mounts_it() {
     );
     let finished = hooked.file("hooks/initqueue/finished/nbdctl-r.sh");
     assert!(finished.contains("boot report --quiet r"), "{finished}");
+}
+
+/// What is there is gone on with; a root that is not there is told of, and ends the boot.
+#[test]
+fn dracut_gives_up_in_the_open() {
+    const FAILS: &str = "--job-mode=replace-irreversibly start emergency.target";
+    let present = "mkdir -p $top/sys/nbd0; echo 8 > $top/sys/nbd0/size";
+    let absent = "mkdir -p $top/sys/nbd0; echo 0 > $top/sys/nbd0/size";
+    let mine = "rd.nbdctl=nbd://h/x,name=r,device_timeout=7";
+    let node = format!("{mine} root=/dev/nbd0p1");
+    for (line, variables, fails) in [
+        (mine, format!("{absent}; export waited=6"), true),
+        (mine, format!("{present}; export waited=6"), false),
+        (mine, format!("{absent}; export waited=0"), false),
+        // Where root= names a device, too.
+        (
+            &node,
+            format!("{present}; root=block:/dev/nbd0p1; export waited=6"),
+            true,
+        ),
+        // What that is on dracut itself finds out, or not.
+        (
+            &format!("{mine} root=LABEL=x"),
+            format!("{absent}; root=block:LABEL=x; export waited=6"),
+            false,
+        ),
+    ] {
+        let hooked = hooks(line, &variables);
+        let log = hooked.log();
+        assert!(log.contains("nbdctl boot wait --timeout 7 r\n"), "{log}");
+        assert_eq!(log.contains(FAILS), fails, "{line}, {variables}: {log}");
+        assert_eq!(log.contains("nbdctl boot report r\n"), fails, "{log}");
+        let gave_up = hooked.folder.path().join("nbdctl.given-up").exists();
+        assert_eq!(gave_up, variables.ends_with('6'), "{variables}");
+    }
 }
 
 #[test]

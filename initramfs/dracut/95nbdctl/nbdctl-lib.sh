@@ -82,6 +82,22 @@ nbdctl_take_root() {
     nbdctl_write_mount
 }
 
+# What is missing is not waited for any more. Where that is the root itself, and by the
+# driver's own node, nobody else would see it: the node is there from the beginning, and
+# systemd waits for a disk behind it without end. So the boot fails, as at a time-out.
+nbdctl_give_up() {
+    : > $nbdctl_given_up
+    case ${root#block:} in
+        /dev/nbd*) nbdctl_node=${root##*/} ;;
+        *) return 0 ;;
+    esac
+    nbdctl_size=$(cat "/sys/class/block/$nbdctl_node/size" 2> /dev/null)
+    [ "${nbdctl_size:-0}" = 0 ] || return 0
+    /usr/sbin/nbdctl boot report $nbdctl_needed
+    [ -z "$DRACUT_SYSTEMD" ] \
+        || systemctl --no-block --job-mode=replace-irreversibly start emergency.target
+}
+
 # Has monitors started, and told on the console what they meet.
 nbdctl_start() {
     [ -e $nbdctl_saved ] || return 0
@@ -97,6 +113,6 @@ nbdctl_start() {
     [ -n "$nbdctl_needed" ] || return 0
     (
         /usr/sbin/nbdctl boot wait ${nbdctl_timeout:+--timeout "$nbdctl_timeout"} $nbdctl_needed \
-            || : > $nbdctl_given_up
+            || nbdctl_give_up
     ) < /dev/null &
 }
