@@ -107,3 +107,17 @@ fn nothing_of_dhcps_answer_is_run() {
     assert!(!ran.stderr.contains("Usage"), "{}", ran.stderr);
     assert_eq!(ran.status, Some(0), "{}", ran.stderr);
 }
+
+/// It is no silent end: the boot may have another root, or none.
+#[test]
+fn an_answer_without_root_path_is_told() {
+    let ran = local_top("ip=dhcp netroot=dhcp", "");
+    assert!(
+        ran.stderr
+            .contains("netroot=dhcp: DHCP's answer had no root-path")
+    );
+    assert_eq!(
+        (ran.status, ran.file("param.conf")),
+        (Some(0), String::new())
+    );
+}

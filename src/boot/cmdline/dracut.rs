@@ -11,6 +11,17 @@ use super::plan::{Dhcp, Mount};
 use super::said::{Said, Source};
 use crate::config::shown;
 
+/// Whether a value is meant for this. A host may be called nbd-something.
+pub(super) fn is_form(value: &str) -> bool {
+    value.starts_with("nbd:") || is_uri(value)
+}
+
+fn is_uri(value: &str) -> bool {
+    ["nbd://", "nbds://", "nbd+unix://", "nbds+unix://"]
+        .iter()
+        .any(|scheme| value.starts_with(scheme))
+}
+
 /// Reads a value; `is_root` where it is the root itself.
 ///
 /// # Errors
@@ -30,7 +41,7 @@ pub(super) fn read_with_server(value: &str, source: &Source, dhcp: &Dhcp) -> Res
 }
 
 fn one(value: &str, is_root: bool, source: &Source, server: Option<&str>) -> Result<Said, String> {
-    if value.starts_with("nbd://") || value.starts_with("nbd+unix://") {
+    if is_uri(value) {
         let mut said = ours::read(value, source)?;
         (said.stock, said.is_root) = (true, is_root);
         return Ok(said);

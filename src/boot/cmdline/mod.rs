@@ -41,6 +41,9 @@ pub fn read(text: &str, dhcp: Option<&Dhcp>) -> Plan {
     plan.finish(said, &words)
 }
 
+const NO_ROOT_PATH: &str =
+    "DHCP's answer had no root-path: set option root-path at the DHCP server";
+
 struct Reader<'a> {
     dhcp: Option<&'a Dhcp>,
     said: Vec<Said>,
@@ -64,14 +67,15 @@ impl Reader<'_> {
     fn dracut(&mut self, words: &Words) {
         let root = words.last("root").unwrap_or_default();
         let netroots: Vec<_> = words.of_keys(&["netroot"]).collect();
-        let mut asks_dhcp = matches!(root, "dhcp" | "dhcp4" | "dhcp6");
+        let is_dhcp = |value: &str| matches!(value, "dhcp" | "dhcp4" | "dhcp6");
+        let mut asks_dhcp = is_dhcp(root).then(|| Source::new("root", root));
         if root.starts_with("nbd:") {
             let source = Source::new("root", root);
             self.add(dracut::read(root, true, &source), &source);
         }
         for (key, value) in netroots {
             let source = Source::new(key, value);
-            if value.starts_with("nbd:") || value.starts_with("nbd+unix:") {
+            if dracut::is_form(value) {
                 if root.starts_with("nbd:") {
                     self.plan
                         .warn(&source, "not used: root= names an export itself");
@@ -79,33 +83,36 @@ impl Reader<'_> {
                     self.add(dracut::read(value, false, &source), &source);
                 }
             }
-            asks_dhcp |= matches!(value, "dhcp" | "dhcp4" | "dhcp6");
+            if is_dhcp(value) {
+                asks_dhcp = Some(source);
+            }
         }
-        if asks_dhcp {
-            self.root_path();
+        if let Some(source) = asks_dhcp {
+            self.root_path(&source);
         }
     }
 
     /// The root is what DHCP says it is; it may be another kind of root.
-    fn root_path(&mut self) {
+    fn root_path(&mut self, source: &Source) {
         let Some(dhcp) = self.dhcp else {
             self.plan.awaits_dhcp = true;
             return;
         };
         let Some(path) = dhcp.root_path.as_deref() else {
+            self.plan.warn(source, NO_ROOT_PATH);
             return;
         };
-        if path.starts_with("nbd:") || path.starts_with("nbd+unix:") {
+        if dracut::is_form(path) {
             let source = Source::new("DHCP's root-path", path);
             self.add(dracut::read_with_server(path, &source, dhcp), &source);
         }
     }
 
     fn debian(&mut self, words: &Words) {
+        let device = words.last("nbddev").filter(|text| !text.is_empty());
         let Some(value) = words.last("nbdroot") else {
-            return;
+            return self.device_alone(device, words);
         };
-        let device = words.last("nbddev");
         let source = Source::new("nbdroot", value);
         if !debian::asks_dhcp(value) {
             let said = debian::read(value, device, &source, None);
@@ -117,27 +124,52 @@ impl Reader<'_> {
             return;
         };
         let whole = matches!(value, "" | "dhcp");
-        match dhcp.root_path.as_deref().filter(|path| !path.is_empty()) {
-            Some(path) if whole && path.starts_with("nbd") && path.contains(':') => {
-                let source = Source::new("DHCP's root-path", path);
-                let said = dracut::read_with_server(path, &source, dhcp);
-                self.add(said, &source);
-            }
-            Some(path) if whole => {
-                let source = Source::new("DHCP's root-path", path);
-                let said = debian::read(path, device, &source, Some(dhcp));
-                self.add(said, &source);
-            }
+        match dhcp.root_path.as_deref() {
+            Some(path) if whole => self.either_form(path, device, dhcp),
             None if whole => self.plan.fail(
                 &source,
-                "asks DHCP for the export, and the answer had no root-path: set option \
-                 root-path at the DHCP server, or write nbdroot=HOST/EXPORT",
+                &format!("asks DHCP for the export; {NO_ROOT_PATH}, or write nbdroot=HOST/EXPORT"),
             ),
             _ => {
                 let said = debian::read(value, device, &source, Some(dhcp));
                 self.add(said, &source);
             }
         }
+    }
+
+    /// A device, and nothing says of which export it is to be: for Debian's script that is
+    /// as `nbdroot=`. It may be somebody else's device, so that no answer is no error.
+    fn device_alone(&mut self, device: Option<&str>, words: &Words) {
+        let root = words.last("root").filter(|at| at.starts_with("/dev/nbd"));
+        let root = root.map(|value| ("root", value));
+        let Some((key, value)) = root.or_else(|| device.map(|value| ("nbddev", value))) else {
+            return;
+        };
+        let is_said = !self.said.is_empty() || !self.plan.problems.is_empty();
+        if is_said || words.last("netroot").is_some() {
+            return;
+        }
+        match self.dhcp {
+            None => self.plan.awaits_dhcp = true,
+            Some(dhcp) => match dhcp.root_path.as_deref() {
+                Some(path) => self.either_form(path, device, dhcp),
+                None => {
+                    let text = format!("no nbdroot= says of which export; {NO_ROOT_PATH}");
+                    self.plan.warn(&Source::new(key, value), &text);
+                }
+            },
+        }
+    }
+
+    /// A root-path that is an export's, whoever's form it has.
+    fn either_form(&mut self, path: &str, device: Option<&str>, dhcp: &Dhcp) {
+        let source = Source::new("DHCP's root-path", path);
+        let said = if dracut::is_form(path) {
+            dracut::read_with_server(path, &source, dhcp)
+        } else {
+            debian::read(path, device, &source, Some(dhcp))
+        };
+        self.add(said, &source);
     }
 
     fn add(&mut self, said: Result<Said, String>, source: &Source) {

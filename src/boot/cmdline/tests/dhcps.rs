@@ -119,6 +119,22 @@ fn dhcp_says_it() {
         ),
         (
             "nbdroot=dhcp",
+            "nbdserver:/vm1",
+            "",
+            "nbd0 nbd://nbdserver/vm1; root /dev/nbd0",
+        ),
+        // A device without an export is as nbdroot=.
+        ("root=/dev/nbd0", "h/vm1", "", "nbd0 nbd://h/vm1"),
+        ("root=/dev/nbd2p1 ro", "nbd:h:vm1", "", "nbd2 nbd://h/vm1"),
+        (
+            "nbddev=/dev/nbd4",
+            "/vm1",
+            "10.0.0.9",
+            "nbd4 nbd://10.0.0.9/vm1; root /dev/nbd4",
+        ),
+        ("root=/dev/nbd0 netroot=dhcp", "iscsi:h::::x", "", ""),
+        (
+            "nbdroot=dhcp",
             "nbd://h:10810/vm1,ro",
             "",
             "nbd0 nbd://h:10810/vm1 read_only=true; root /dev/nbd0",
@@ -135,7 +151,7 @@ fn what_dhcp_leaves_out_is_told() {
         (
             "nbdroot=dhcp",
             "",
-            "nbdroot=dhcp: asks DHCP for the export, and the answer had no root-path: set option root-path",
+            "nbdroot=dhcp: asks DHCP for the export; DHCP's answer had no root-path: set option root-path at the DHCP server, or write",
         ),
         (
             "nbdroot=/vm1",
@@ -147,12 +163,49 @@ fn what_dhcp_leaves_out_is_told() {
             "nbd:",
             "DHCP's root-path nbd:: it names no server",
         ),
+        (
+            "nbdroot=dhcp",
+            "nbds://h/x",
+            "DHCP's root-path nbds://h/x: nbds:// asks for TLS",
+        ),
     ] {
         let plan = read(line, Some(&dhcp(path, "")));
         assert!(
             plan.problems[0].starts_with(expected),
             "{line}: {:?}",
             plan.problems
+        );
+    }
+}
+
+/// The boot may have another root yet.
+#[test]
+fn no_root_path_is_told_where_it_is_no_error() {
+    for (line, expected) in [
+        (
+            "root=dhcp",
+            "root=dhcp: DHCP's answer had no root-path: set",
+        ),
+        (
+            "netroot=dhcp",
+            "netroot=dhcp: DHCP's answer had no root-path",
+        ),
+        (
+            "root=/dev/nbd0",
+            "root=/dev/nbd0: no nbdroot= says of which export; DHCP's answer had no root-path",
+        ),
+        (
+            "nbddev=nbd1 root=/dev/sda1",
+            "nbddev=nbd1: no nbdroot= says of which export; DHCP's",
+        ),
+    ] {
+        let plan = read(line, Some(&dhcp("", "")));
+        assert!(plan.is_empty(), "{line}: {:?}", plan.problems);
+        assert_eq!(plan.warnings.len(), 1, "{line}");
+        assert!(
+            plan.warnings[0].starts_with(expected),
+            "{:?}",
+            plan.warnings
         );
     }
 }

@@ -51,7 +51,11 @@ fn debians_forms() {
         ("nbdroot=", "awaits DHCP"),
         ("nbdroot=:/vm1 root=/dev/nbd0", "awaits DHCP"),
         ("nbdroot=/vm1", "awaits DHCP"),
-        ("nbddev=/dev/nbd0 root=/dev/sda1", ""),
+        ("nbddev=/dev/nbd0 root=/dev/sda1", "awaits DHCP"),
+        ("root=/dev/nbd0", "awaits DHCP"),
+        ("root=/dev/nbd1p2 nbddev=", "awaits DHCP"),
+        ("nbddev= root=/dev/sda1", ""),
+        ("root=/dev/nbd0 netroot=iscsi:h::::x", ""),
     ] {
         assert_eq!(told(line, None), expected, "{line}");
     }
