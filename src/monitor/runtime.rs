@@ -238,7 +238,8 @@ impl Runtime {
 }
 
 /// Nobody else may open it: whoever can open a folder can lock it.
-fn make_folder(folder: &Path) -> io::Result<()> {
+/// For root alone, whoever is first to need it.
+pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 

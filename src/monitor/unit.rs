@@ -14,7 +14,7 @@ use super::LOCK_DEADLINE;
 use super::error::Error;
 use super::interrupt::Interrupt;
 use super::lookup::by_name;
-use super::runtime::Runtime;
+use super::runtime::{Runtime, make_folder};
 use crate::config::{Kind, Name, Places, Settings, find, to_toml, unit_name};
 use crate::kernel;
 
@@ -339,7 +339,7 @@ pub(super) fn store(path: &Path, text: &str) -> Result<(), Error> {
     let new = PathBuf::from(format!("{}.new", path.display()));
     let write = || {
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
+            make_folder(folder)?;
         }
         let mut options = fs::File::options();
         let mut file = options
@@ -360,6 +360,7 @@ pub(super) fn store(path: &Path, text: &str) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_stop_job_is_told_from_a_restart() {
@@ -368,6 +369,17 @@ mod tests {
         assert!(has_stop_job(jobs, "nbdctl@xx.service"));
         assert!(!has_stop_job("", "nbdctl@x.service"));
         assert!(!has_stop_job("No jobs running.\n", "nbdctl@x.service"));
+    }
+
+    /// What an initramfs finds is written before there is a monitor that makes the folder.
+    #[test]
+    fn what_is_stored_is_roots_alone() {
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("nbdctl");
+        let file = folder.join("x.toml");
+        store(&file, "").unwrap();
+        assert_eq!((mode(&folder), mode(&file)), (0o700, 0o600));
     }
 
     #[test]
