@@ -104,6 +104,22 @@ impl Settings {
             self.name
         )))
     }
+
+    /// What `/` may be on: its monitor goes on from the initramfs to the end, and takes
+    /// nothing with it that is on a disk; a relay is a program of its own.
+    ///
+    /// # Errors
+    ///
+    /// A relay is asked for.
+    pub fn may_be_root(&self) -> Result<(), ValueError> {
+        if self.root && self.path == DataPath::Relay {
+            return Err(ValueError::new(
+                "a relay cannot serve / or what an initramfs attaches, as it does not outlive \
+                 the initramfs: leave path out, or choose \"kernel\"",
+            ));
+        }
+        Ok(())
+    }
 }
 
 impl Settings {

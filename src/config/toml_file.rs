@@ -136,11 +136,13 @@ impl Reader<'_> {
         settings.name = self.name.clone();
         let mut boot = Boot::default();
         let mut origins = BTreeMap::new();
-        let mut device = 0..0;
+        let (mut device, mut path) = (0..0, 0..0);
         for (key, value) in std::mem::take(&mut self.values) {
             let (setting, span) = value?;
-            if key == Key::Device {
-                device = span.clone();
+            match key {
+                Key::Device => device = span.clone(),
+                Key::Path => path = span.clone(),
+                _ => {}
             }
             let line = Position::of(self.text, span.start).line;
             origins.insert(key, self.origin(Some(line)));
@@ -149,6 +151,9 @@ impl Reader<'_> {
         settings.settle(|key| origins.contains_key(&key));
         if let Err(error) = settings.agree() {
             self.error(&device, || format!("device: {error}"));
+        }
+        if let Err(error) = settings.may_be_root() {
+            self.error(&path, || format!("path: {error}"));
         }
         if settings.device.is_some() {
             let named = self.origin(None);

@@ -33,9 +33,24 @@ fn the_root_waits_for_ever_unless_a_time_is_set() {
 }
 
 #[test]
+fn the_root_is_on_no_relay() {
+    let told = problems("uri = \"nbd://h/x\"\nroot = true\npath = \"relay\"\n");
+    assert_eq!(told.len(), 1);
+    assert!(
+        told[0].starts_with("3:8: path: a relay cannot serve /"),
+        "{told:?}"
+    );
+    assert!(told[0].contains("leave path out, or choose \"kernel\""));
+    for other in ["root = true\npath = \"kernel\"", "path = \"relay\""] {
+        let found = read_text(format!("uri = \"nbd://h/x\"\n{other}\n"));
+        assert_eq!(found.problems, [], "{other}");
+    }
+}
+
+#[test]
 fn a_whole_file_becomes_settings_with_their_origins() {
     let found = read_text(
-        "# the first\nuri = \"nbd://h/vm1\"\ndevice = '/dev/nbd7'\nconnections = 4\npath = \"relay\"\n\
+        "# the first\nuri = \"nbd://h/vm1\"\ndevice = '/dev/nbd7'\nconnections = 4\npath = \"kernel\"\n\
          read_only = true\nblock_size = 4096\ndead_timeout = \"infinity\"\nshutdown_timeout = 6\n\
          silence_timeout = 7\nsettle_time = 0\nconnect_timeout = 0x10\nio_timeout = 2_000\n\
          identity = \"UUID=01234567-89AB-CDEF-FEDC-BA9876543210\"\nresize = \"live\"\nroot = true\nnoauto = true\n\
@@ -54,7 +69,7 @@ fn a_whole_file_becomes_settings_with_their_origins() {
             "nbd://h/vm1",
             "/dev/nbd7",
             "4",
-            "relay",
+            "kernel",
             "true",
             "4096",
             "infinity",

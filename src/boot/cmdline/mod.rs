@@ -173,7 +173,12 @@ impl Reader<'_> {
     }
 
     fn add(&mut self, said: Result<Said, String>, source: &Source) {
-        match said {
+        let fits = |said: &Said| {
+            said.settings
+                .may_be_root()
+                .map_err(|why| format!("path: {why}"))
+        };
+        match said.and_then(|said| fits(&said).map(|()| said)) {
             Ok(mut said) => {
                 for warning in std::mem::take(&mut said.warnings) {
                     self.plan.warn(source, &warning);

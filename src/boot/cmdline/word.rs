@@ -1,12 +1,18 @@
 //! The word for the command line that attaches what is attached: what an initramfs for
 //! one machine brings along.
 
-use crate::config::{Boot, Key, Name, Settings};
+use crate::config::{Boot, Key, Name, Settings, ValueError};
 use crate::uri::Uri;
 
 /// `rd.nbdctl=…`, of which [`super::read`] makes these settings again.
-#[must_use]
-pub fn word_of(settings: &Settings) -> String {
+///
+/// # Errors
+///
+/// An initramfs cannot attach this: a word that it refuses would end the boot.
+pub fn word_of(settings: &Settings) -> Result<String, ValueError> {
+    let mut theirs = settings.clone();
+    theirs.root = true;
+    theirs.may_be_root()?;
     let boot = Boot::default();
     let mut usual = Settings::new(settings.uri.clone());
     usual.root = true;
@@ -27,7 +33,7 @@ pub fn word_of(settings: &Settings) -> String {
             word.push_str(&format!(",{key}={value}"));
         }
     }
-    word
+    Ok(word)
 }
 
 #[cfg(test)]
@@ -43,7 +49,7 @@ mod tests {
         for (key, text) in [
             (Key::Device, "/dev/nbd7"),
             (Key::Connections, "2"),
-            (Key::Path, "relay"),
+            (Key::Path, "kernel"),
             (Key::ReadOnly, "true"),
             (Key::BlockSize, "4096"),
             (Key::DeadTimeout, "600"),
@@ -59,7 +65,7 @@ mod tests {
         }
         for name in ["disk", settings.name.clone().as_str()] {
             settings.name = name.parse().unwrap();
-            let word = word_of(&settings);
+            let word = word_of(&settings).unwrap();
             let plan = read_command_line(&word, None);
             assert_eq!((plan.problems, plan.warnings), (Vec::new(), Vec::new()));
             assert_eq!(plan.exports[0].settings, settings, "{word}");
@@ -70,16 +76,23 @@ mod tests {
     fn a_word_says_what_is_not_as_usual() {
         let plan = read_command_line("nbdctl=nbd://h/x,dead-timeout=7", None);
         assert_eq!(
-            word_of(&plan.exports[0].settings),
+            word_of(&plan.exports[0].settings).unwrap(),
             "rd.nbdctl=nbd://h/x,device=/dev/nbd0,dead_timeout=7"
         );
+    }
+
+    #[test]
+    fn there_is_none_that_would_be_refused() {
+        let mut settings = Settings::new(Uri::parse("nbd://h/x").unwrap());
+        settings.path = "relay".parse().unwrap();
+        assert!(word_of(&settings).is_err());
     }
 
     /// The URI is compared as text: a device that is attached stays the same one's.
     #[test]
     fn a_comma_is_escaped() {
         let settings = Settings::new(Uri::parse("nbd://h/a,b").unwrap());
-        let word = word_of(&settings);
+        let word = word_of(&settings).unwrap();
         assert!(word.starts_with("rd.nbdctl=nbd://h/a%2Cb,name="), "{word}");
         let plan = read_command_line(&word, None);
         assert_eq!(plan.exports[0].settings.name, settings.name);

@@ -140,10 +140,13 @@ fn plan(plan: &Plan, dry: bool) -> Exit {
 fn cmdline(device: &Device, address: bool) -> Exit {
     match monitor::attached_with(device) {
         Ok((settings, host)) => {
-            let text = if address {
-                host
-            } else {
-                Some(word_of(&settings))
+            let text = match word_of(&settings) {
+                Ok(_) if address => host,
+                Ok(word) => Some(word),
+                Err(error) => {
+                    note(&format!("{}: path: {error}", device.path().display()));
+                    return Exit::Usage;
+                }
             };
             if let Some(text) = text {
                 answer(&text);

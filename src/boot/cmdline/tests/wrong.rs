@@ -41,6 +41,14 @@ fn an_error_names_the_setting_and_says_what_to_write() {
         ),
         ("rd.nbdctl=nbd://h/x,tls-verify", "asks for TLS"),
         (
+            "rd.nbdctl=nbd://h/x,path=relay",
+            "rd.nbdctl=nbd://h/x,path=relay: path: a relay cannot serve / or",
+        ),
+        (
+            "netroot=nbd:h:x:::path=relay",
+            "path: a relay cannot serve / or what an initramfs attaches",
+        ),
+        (
             "root=nbd:",
             "root=nbd:: it names no server: write nbd:SERVER:EXPORT",
         ),
