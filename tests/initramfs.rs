@@ -9,6 +9,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+#[path = "initramfs/host.rs"]
+mod host;
 #[path = "initramfs/tools.rs"]
 mod tools;
 

@@ -31,9 +31,10 @@ nbdctl_devices() {
 
 # What this machine's next boot needs, in host-only mode.
 cmdline() {
-    local device address
+    local device word address
     for device in $(nbdctl_devices); do
-        printf ' %s' "$(/usr/sbin/nbdctl boot cmdline "$device")"
+        word=$(/usr/sbin/nbdctl boot cmdline "$device") || continue
+        printf ' %s' "$word"
         address=$(/usr/sbin/nbdctl boot cmdline --address "$device")
         [[ ! $address ]] || printf ' %s' "$(nbdctl_network "$address")"
     done
