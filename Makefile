@@ -52,7 +52,8 @@ test:
 	tests/setup -v test
 	$(CARGO) build --release --locked
 	# Two guests at a time have work to do; three more may wait beside them.
-	RUST_TEST_THREADS=8 $(CARGO) test --locked
+	# All of them, whatever fails: what did is told at the end.
+	RUST_TEST_THREADS=8 $(CARGO) test --locked --no-fail-fast
 	$(MAKE) fuzz
 
 kernels:
