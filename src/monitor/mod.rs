@@ -30,6 +30,7 @@ mod serve;
 mod service;
 mod state;
 mod status;
+mod take_over;
 mod unit;
 
 use std::io;
@@ -52,6 +53,7 @@ pub use lookup::{Attachment, Target, attached, attachment, attachments, uri_of};
 pub use serve::{Announce, Orders, Served, Start, serve};
 pub use service::Service;
 pub use status::{Connection, DeviceState, Report, is_lost, not_yet, report};
+pub use take_over::take_over;
 pub use unit::{forget_attempt, is_being_stopped, machine_is_stopping};
 
 /// What a command of the kernel's may take. They are done in milliseconds; one
