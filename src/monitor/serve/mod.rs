@@ -14,6 +14,7 @@ mod places;
 mod relayed;
 mod report;
 mod root;
+mod standby;
 mod take;
 mod watched;
 mod work;
@@ -354,6 +355,7 @@ impl Serving<'_> {
             (End::Gone, _) => "the device was disconnected, by whomever".to_owned(),
         };
         if end != End::Left {
+            self.dismiss_standby();
             self.service.keep(&[]);
             unit::forget(&self.state.settings.name);
         }
