@@ -24,7 +24,7 @@ INITRAMFS = $(PREFIX)/share/initramfs-tools
 # Where zsh looks by itself: a local folder, and the distribution's.
 ZSH = $(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
 UNITS = systemd/nbdctl@.service systemd/nbdctl-shutdown.service systemd/nbdctl-root.service \
-	systemd/remote-nbd.target
+	systemd/nbdctl-network.service systemd/remote-nbd.target
 CARGO ?= cargo
 SECONDS ?= 60
 SEED ?= 1

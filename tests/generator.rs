@@ -144,6 +144,7 @@ impl Boot {
             "nbdctl@.service.d/10-order.conf",
             "nbdctl-shutdown.service",
             "nbdctl-root.service",
+            "nbdctl-network.service",
             "remote-nbd.target",
         ] {
             let text = fs::read_to_string(format!("systemd/{unit}")).unwrap();

@@ -10,7 +10,8 @@
 //!   device ordered behind the unit: with a mount that lacks `_netdev` that were a
 //!   loop, and systemd would break it by leaving out whatever it likes.
 //! - The export that `/` is on is up already. Its unit takes its monitor over, where that
-//!   is not it already, and stays to the very end; it is early and waits for nothing.
+//!   is not it already, and stays to the very end; it is early and waits for nothing. So
+//!   does the network that it is reached by: whoever manages that is told so.
 //! - A swap on such a device is not waited for by swap.target, for that comes before
 //!   sysinit.target, and the network after: fstab's `_netdev` does not change that.
 
@@ -55,6 +56,17 @@ const LONGEST: usize = 255;
 const ORDER: &str = "10-order.conf";
 const ROOT_ORDER: &str = include_str!("../../systemd/root-order.conf");
 
+/// Those who manage networks would take the root's away with its last writes still to come.
+/// (NetworkManager leaves it up by itself.)
+const KEEP_NETWORK: &str = "50-nbdctl-root.conf";
+const IFUPDOWN: &str = include_str!("../../systemd/root-ifupdown.conf");
+const NETWORKD: &str = include_str!("../../systemd/root-networkd.conf");
+const MANAGERS: [(&str, &str); 3] = [
+    ("networking.service", IFUPDOWN),
+    ("ifup@.service", IFUPDOWN),
+    ("systemd-networkd.service", NETWORKD),
+];
+
 /// What systemd has known since version 255; an older one would warn of it, and go by the
 /// monitor's title alone.
 const SURVIVE: &str = "\n[Unit]\nSurviveFinalKillSignal=yes\n";
@@ -82,6 +94,9 @@ pub fn generate(configuration: &Configuration, units: &Path, survival: bool) -> 
         all.extend(drop_in(export));
         all.extend(pulled_in(export, units));
     }
+    if let Some(root) = configuration.exports.iter().find(|it| it.settings.root) {
+        all.extend(network(root, units));
+    }
     if automatic {
         for target in ["multi-user.target", "remote-fs.target"] {
             all.push(link(&format!("{target}.wants"), "remote-nbd.target", units));
@@ -106,6 +121,17 @@ fn root(export: &Export, units: &Path, survival: bool) -> [Unit; 3] {
         template("sysinit.target.wants", &service, units),
         link("sysinit.target.wants", "nbdctl-root.service", units),
     ]
+}
+
+/// The network that `/` is reached by stays.
+fn network(root: &Export, units: &Path) -> Vec<Unit> {
+    let kept = MANAGERS.map(|(manager, text)| {
+        let path = format!("{manager}.d/{KEEP_NETWORK}");
+        file(path, root, text)
+    });
+    let begins = ["sysinit.target.wants", "systemd-networkd.service.wants"];
+    let begins = begins.map(|folder| link(folder, "nbdctl-network.service", units));
+    kept.into_iter().chain(begins).collect()
 }
 
 /// What is this export's own in its unit.

@@ -84,6 +84,9 @@ pub(super) enum Verb {
     /// Tell all monitors that the machine goes down (a unit runs this)
     #[command(hide = true)]
     ShuttingDown(super::unit::ShuttingDownArgs),
+    /// Have the address that a root is reached from stay (a unit runs this)
+    #[command(hide = true)]
+    KeepNetwork,
     /// Print what udev is to know of a device (its rule runs this)
     #[command(hide = true)]
     UdevNames(UdevNamesArgs),

@@ -83,6 +83,7 @@ pub fn main() -> ExitCode {
         Verb::Resolve(args) => resolve::run(&args),
         Verb::UnitStop(args) => unit::stop(&args),
         Verb::ShuttingDown(args) => unit::shutting_down(&args),
+        Verb::KeepNetwork => unit::keep_network(),
         Verb::UdevNames(args) => udev_names::run(&args),
         Verb::Boot(args) => boot::run(&args),
         Verb::Generate(args) => generate::run(&args),

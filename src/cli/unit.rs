@@ -1,4 +1,4 @@
-//! What units run: `nbdctl unit-stop` and `nbdctl shutting-down`.
+//! What units run: `nbdctl unit-stop`, `nbdctl shutting-down`, `nbdctl keep-network`.
 
 use std::io;
 use std::thread;
@@ -72,6 +72,17 @@ pub(super) fn shutting_down(args: &ShuttingDownArgs) -> Exit {
         return told(&monitor::shutdown_has_begun());
     }
     tell_all()
+}
+
+/// Those who manage networks begin whatever is told here.
+pub(super) fn keep_network() -> Exit {
+    let Err(failed) = monitor::keep_network() else {
+        return Exit::Done;
+    };
+    for what in failed {
+        note(&format!("the root's network may be taken away; {what}"));
+    }
+    Exit::Failed
 }
 
 fn tell_all() -> Exit {

@@ -48,12 +48,21 @@ pub(super) enum Answer {
 }
 
 pub(super) fn ask(message: Diag, request: Vec<u8>) -> Result<Answer, Error> {
+    ask_family(NlFamily::SockOrInetDiag, message, NlmF::empty(), request)
+}
+
+/// The same of another family than sock_diag.
+pub(super) fn ask_family<T: NlType>(
+    family: NlFamily,
+    message: T,
+    flags: NlmF,
+    request: Vec<u8>,
+) -> Result<Answer, Error> {
     let failed = |e: SocketError| Error::Netlink(e.to_string());
-    let socket =
-        NlSocketHandle::connect(NlFamily::SockOrInetDiag, None, Groups::empty()).map_err(failed)?;
+    let socket = NlSocketHandle::connect(family, None, Groups::empty()).map_err(failed)?;
     let message = NlmsghdrBuilder::default()
         .nl_type(message)
-        .nl_flags(NlmF::REQUEST | NlmF::ACK)
+        .nl_flags(NlmF::REQUEST | NlmF::ACK | flags)
         .nl_payload(NlPayload::Payload(Buffer::from(request)))
         .build()
         .map_err(|e| Error::Netlink(e.to_string()))?;
@@ -62,11 +71,11 @@ pub(super) fn ask(message: Diag, request: Vec<u8>) -> Result<Answer, Error> {
         .map_err(|errno| Error::Netlink(errno.desc().to_owned()))?;
     if !readable {
         return Err(Error::Stuck {
-            what: "a question to sock_diag".to_owned(),
+            what: "a question to sock_diag or rtnetlink".to_owned(),
             allowed: DEADLINE,
         });
     }
-    let (mut answers, _) = socket.recv::<Diag, Buffer>().map_err(failed)?;
+    let (mut answers, _) = socket.recv::<T, Buffer>().map_err(failed)?;
     let Some(answer) = answers.next() else {
         return Ok(Answer::Done);
     };

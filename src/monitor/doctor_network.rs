@@ -5,64 +5,145 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use nix::net::if_::if_nametoindex;
+
 use super::doctor::{Finding, Severity};
+use super::networkd::{self, Interface, NetworkFile};
 use super::runtime::Runtime;
-use crate::session::Address;
+use crate::config::Name;
+use crate::kernel;
+use crate::session::{Address, Source};
+
+/// The file that the generator puts beside the units of ifupdown.
+const KEPT_UP: &str = "50-nbdctl-root.conf";
 
 /// For each export that is the root.
 pub(super) fn examine() -> Vec<Finding> {
+    let base = Path::new("/");
+    let examined = roots().into_iter().flat_map(|(source, name)| {
+        let interface = source.interface;
+        let subject = format!("{interface} of the root \"{name}\"");
+        let carrier = without_carrier(base, &interface, &subject);
+        [Some(keeper(base, &interface, subject)), carrier]
+    });
+    examined.flatten().collect()
+}
+
+/// Makes the addresses that the root's servers are reached from stay: those who manage
+/// networks are about to begin.
+///
+/// # Errors
+///
+/// What was not done; the rest was.
+pub fn keep_network() -> Result<(), Vec<String>> {
+    let base = Path::new("/");
+    let (mut interfaces, mut failed) = (Vec::new(), Vec::new());
+    for (source, _) in roots() {
+        if let Err(why) = outlives_its_lease(&source) {
+            failed.push(format!("the address of {}: {why}", source.interface));
+        }
+        interfaces.push(Interface::new(base, &source.interface));
+    }
+    if let Err(error) = networkd::keep(base, &interfaces) {
+        failed.push(format!("/run/systemd/network: {error}"));
+    }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(failed)
+    }
+}
+
+/// Who renews the lease gives it a time again, and where nobody does, it is not to run out.
+fn outlives_its_lease(source: &Source) -> Result<(), String> {
+    let index = if_nametoindex(source.interface.as_str()).map_err(|it| it.desc().to_owned())?;
+    let prefix = u8::try_from(source.prefix).unwrap_or_default();
+    kernel::keep_own_address(index, &source.address, prefix).map_err(|it| it.to_string())
+}
+
+/// From where an export is reached, and its name, for each that is the root.
+fn roots() -> Vec<(Source, Name)> {
     let states = Runtime::all().into_iter().filter_map(|it| it.load());
     let roots = states.filter(|state| state.settings.root);
     roots
         .filter_map(|state| {
             let peer: Address = state.links.first()?.peer.parse().ok()?;
-            let interface = peer.interface()?;
-            let subject = format!("{} of the root \"{}\"", interface, state.settings.name);
-            Some(keeper(Path::new("/"), &interface, subject))
+            Some((peer.source()?, state.settings.name))
         })
         .collect()
 }
 
-fn keeper(base: &Path, interface: &str, subject: String) -> Finding {
-    if let Some(file) = networkd(base, interface) {
-        return if keeps_configuration(base, &file) {
-            let file = file.display();
-            Finding::fine(
-                subject,
-                format!("systemd-networkd leaves it as it is ({file})"),
-            )
-        } else {
-            let name = file.file_name().unwrap_or_default().to_string_lossy();
-            Finding::bad(
-                Severity::Problem,
-                subject,
-                &format!(
-                    "systemd-networkd may take its address away ({})",
-                    file.display()
-                ),
-                &format!(
-                    "write the lines [Network] and KeepConfiguration=yes to \
-                     /etc/systemd/network/{name}.d/nbdctl.conf, then networkctl reload"
-                ),
-            )
-        };
-    }
-    if let Some(method) = ifupdown(base, interface).filter(|method| method != "manual") {
-        return Finding::bad(
+/// dhcpcd takes the address away when the carrier is lost, and then waits for a program on
+/// the root, which waits for the address.
+fn without_carrier(base: &Path, interface: &str, subject: &str) -> Option<Finding> {
+    let uses_it = ifupdown(base, interface).is_some_and(|method| method == "dhcp")
+        && ["sbin/dhcpcd", "usr/sbin/dhcpcd"]
+            .iter()
+            .any(|path| base.join(path).exists())
+        && !base.join("sbin/dhclient").exists();
+    let text = fs::read_to_string(base.join("etc/dhcpcd.conf")).unwrap_or_default();
+    let ignores = text.lines().any(|line| line.trim() == "nolink");
+    (uses_it && !ignores).then(|| {
+        Finding::bad(
             Severity::Problem,
             subject,
-            &format!("ifupdown takes it down at a shutdown, or anew at boot (inet {method})"),
-            &format!(
-                "in /etc/network/interfaces: iface {interface} inet manual, and no other stanza \
-                 of it: what the initramfs set up stays"
-            ),
-        );
-    }
-    Finding::fine(subject, "nobody takes its address away")
+            "dhcpcd takes its address away when the carrier is lost, and may then wait for \
+             the root to give it back",
+            "echo nolink >>/etc/dhcpcd.conf, and restart the machine",
+        )
+    })
 }
 
-/// The .network file by which systemd-networkd manages it.
-fn networkd(base: &Path, interface: &str) -> Option<PathBuf> {
+fn keeper(base: &Path, interface: &str, subject: String) -> Finding {
+    if let Some(path) = managed_by(base, interface) {
+        return networkd_finding(base, &path, subject);
+    }
+    let Some(method) = ifupdown(base, interface).filter(|method| method != "manual") else {
+        return Finding::fine(subject, "nobody takes its address away");
+    };
+    if is_kept_up(base) {
+        let found = format!("ifupdown (inet {method}) leaves it up at a shutdown");
+        return Finding::fine(subject, found);
+    }
+    Finding::bad(
+        Severity::Problem,
+        subject,
+        &format!("ifupdown takes it down at a shutdown (inet {method})"),
+        &format!(
+            "systemctl daemon-reload, and away with {KEPT_UP} in /etc/systemd/system; or, in \
+             /etc/network/interfaces: iface {interface} inet manual, and no other stanza of it: \
+             what the initramfs set up stays"
+        ),
+    )
+}
+
+fn networkd_finding(base: &Path, path: &Path, subject: String) -> Finding {
+    let shown = path.display();
+    let file = NetworkFile::at(base, path);
+    if file.as_ref().is_some_and(NetworkFile::keeps) {
+        let found = format!("systemd-networkd leaves it as it is ({shown})");
+        return Finding::fine(subject, found);
+    }
+    let remedy = match file {
+        Some(file) if file.says(networkd::KEEP) => format!(
+            "write the lines [Network] and KeepConfiguration=yes to \
+             /etc/systemd/network/{}.d/nbdctl.conf, then networkctl reload",
+            file.name
+        ),
+        _ => "systemctl daemon-reload, then systemctl restart systemd-networkd: it is told to \
+              leave it when it begins"
+            .to_owned(),
+    };
+    let found = format!("systemd-networkd may take its address away ({shown})");
+    Finding::bad(Severity::Problem, subject, &found, &remedy)
+}
+
+/// The .network file by which systemd-networkd manages it. One that ran in the initramfs only
+/// leaves its files, too.
+fn managed_by(base: &Path, interface: &str) -> Option<PathBuf> {
+    // Of units that are active; it leads nowhere.
+    const RUNS: &str = "run/systemd/units/invocation:systemd-networkd.service";
+    fs::symlink_metadata(base.join(RUNS)).ok()?;
     let read = |path: String| fs::read_to_string(base.join(path)).ok();
     let index = read(format!("sys/class/net/{interface}/ifindex"))?;
     let state = read(format!("run/systemd/netif/links/{}", index.trim()))?;
@@ -72,42 +153,34 @@ fn networkd(base: &Path, interface: &str) -> Option<PathBuf> {
     Some(PathBuf::from(file))
 }
 
-/// Whether the file, or what is dropped beside it, says so. Of several the last counts
-/// (systemd.network(5)).
-fn keeps_configuration(base: &Path, file: &Path) -> bool {
-    let below = |path: &Path| base.join(path.strip_prefix("/").unwrap_or(path));
-    let mut dropped = Vec::new();
-    if let Some(name) = file.file_name().and_then(|name| name.to_str()) {
-        for folder in ["usr/lib", "run", "etc"] {
-            let folder = base.join(format!("{folder}/systemd/network/{name}.d"));
-            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-            dropped.extend(entries.map(|entry| entry.path()));
-        }
-    }
-    dropped.retain(|path| path.extension().is_some_and(|it| it == "conf"));
-    dropped.sort_by(|one, other| one.file_name().cmp(&other.file_name()));
-    let all = std::iter::once(below(file)).chain(dropped);
-    let texts = all.filter_map(|path| fs::read_to_string(path).ok());
-    let mut said = texts.filter_map(|text| {
-        let mut lines = text.lines().rev();
-        lines.find_map(|line| Some(line.trim().strip_prefix("KeepConfiguration=")?.to_owned()))
-    });
-    said.next_back()
-        .is_some_and(|value| ["yes", "true", "on", "1"].contains(&value.trim()))
-}
-
 /// The method of its stanza, where it has one that is acted on.
 fn ifupdown(base: &Path, interface: &str) -> Option<String> {
     // The package may be gone and its file left.
     if !base.join("sbin/ifup").exists() {
         return None;
     }
-    let text = fs::read_to_string(base.join("etc/network/interfaces")).ok()?;
+    let more = fs::read_dir(base.join("etc/network/interfaces.d"));
+    let more = more.into_iter().flatten().flatten().map(|it| it.path());
+    std::iter::once(base.join("etc/network/interfaces"))
+        .chain(more)
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .find_map(|text| method(&text, interface))
+}
+
+fn method(text: &str, interface: &str) -> Option<String> {
     text.lines().find_map(|line| {
         let mut words = line.split_whitespace();
         let is_it = words.next() == Some("iface") && words.next() == Some(interface);
         let method = words.nth(1)?;
         is_it.then(|| method.to_owned())
+    })
+}
+
+/// Whether systemd is told not to have ifdown run, and nobody prevails who says otherwise.
+fn is_kept_up(base: &Path) -> bool {
+    ["networking.service", "ifup@.service"].iter().all(|unit| {
+        let is_in = |folder| base.join(format!("{folder}/{unit}.d/{KEPT_UP}")).exists();
+        is_in("run/systemd/generator") && !is_in("etc/systemd/system")
     })
 }
 
@@ -130,6 +203,7 @@ mod tests {
         keeper(base.path(), "eth0", "eth0".to_owned()).severity
     }
 
+    const RUNS: (&str, &str) = ("run/systemd/units/invocation:systemd-networkd.service", "");
     const INDEX: (&str, &str) = ("sys/class/net/eth0/ifindex", "2\n");
     const LINK: (&str, &str) = (
         "run/systemd/netif/links/2",
@@ -140,25 +214,33 @@ mod tests {
     #[test]
     fn networkd_is_to_keep_what_it_finds() {
         let plain = (FILE, "[Network]\nDHCP=yes\n");
-        assert_eq!(severity(&[INDEX, LINK, plain]), Severity::Problem);
+        assert_eq!(severity(&[RUNS, INDEX, LINK, plain]), Severity::Problem);
+        assert_eq!(severity(&[INDEX, LINK, plain]), Severity::Fine, "it did");
         for (word, expected) in [
             ("yes", Severity::Fine),
             ("dhcp-on-stop", Severity::Problem),
             ("no", Severity::Problem),
         ] {
             let text = format!("[Network]\nKeepConfiguration={word}\n");
-            assert_eq!(severity(&[INDEX, LINK, (FILE, &text)]), expected, "{word}");
+            assert_eq!(
+                severity(&[RUNS, INDEX, LINK, (FILE, &text)]),
+                expected,
+                "{word}"
+            );
         }
         let dropped = (
             "etc/systemd/network/eth.network.d/nbdctl.conf",
             "[Network]\nKeepConfiguration=yes\n",
         );
-        assert_eq!(severity(&[INDEX, LINK, plain, dropped]), Severity::Fine);
+        assert_eq!(
+            severity(&[RUNS, INDEX, LINK, plain, dropped]),
+            Severity::Fine
+        );
         let other = (
             "run/systemd/network/eth.network.d/zz.conf",
             "[Network]\nKeepConfiguration=no\n",
         );
-        let all = [INDEX, LINK, plain, dropped, other];
+        let all = [RUNS, INDEX, LINK, plain, dropped, other];
         assert_eq!(severity(&all), Severity::Problem, "the last counts");
     }
 
@@ -168,6 +250,18 @@ mod tests {
         let interfaces = |text| ("etc/network/interfaces", text);
         let dhcp = interfaces("auto eth0\niface eth0 inet dhcp\n");
         assert_eq!(severity(&[ifup, dhcp]), Severity::Problem);
+        let [networking, hotplug, ours] = [
+            "run/systemd/generator/networking.service.d/50-nbdctl-root.conf",
+            "run/systemd/generator/ifup@.service.d/50-nbdctl-root.conf",
+            "etc/systemd/system/networking.service.d/50-nbdctl-root.conf",
+        ]
+        .map(|path| (path, ""));
+        assert_eq!(severity(&[ifup, dhcp, networking, hotplug]), Severity::Fine);
+        assert_eq!(severity(&[ifup, dhcp, networking]), Severity::Problem);
+        let prevails = [ifup, dhcp, networking, hotplug, ours];
+        assert_eq!(severity(&prevails), Severity::Problem);
+        let beside = ("etc/network/interfaces.d/eth0", "iface eth0 inet dhcp\n");
+        assert_eq!(severity(&[ifup, beside]), Severity::Problem);
         assert_eq!(severity(&[dhcp]), Severity::Fine, "it is not installed");
         let manual = interfaces("iface eth0 inet manual\niface eth1 inet dhcp\n");
         assert_eq!(severity(&[ifup, manual]), Severity::Fine);
@@ -175,8 +269,28 @@ mod tests {
     }
 
     #[test]
+    fn dhcpcd_is_to_ignore_the_carrier() {
+        let ifup = ("sbin/ifup", "");
+        let dhcp = ("etc/network/interfaces", "iface eth0 inet dhcp\n");
+        let dhcpcd = ("usr/sbin/dhcpcd", "");
+        let is_told = |files: &[(&str, &str)]| {
+            let base = tree(files);
+            without_carrier(base.path(), "eth0", "eth0").is_some()
+        };
+        assert!(is_told(&[ifup, dhcp, dhcpcd]));
+        assert!(!is_told(&[ifup, dhcp, dhcpcd, ("sbin/dhclient", "")]));
+        assert!(!is_told(&[dhcp, dhcpcd]), "nobody starts it");
+        for (text, expected) in [("duid\n nolink\n", false), ("#nolink\n", true)] {
+            let all = [ifup, dhcp, dhcpcd, ("etc/dhcpcd.conf", text)];
+            assert_eq!(is_told(&all), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn loopback_is_reached_by_its_own_interface() {
         let address: Address = "127.0.0.1:10809".parse().unwrap();
-        assert_eq!(address.interface().as_deref(), Some("lo"));
+        let source = address.source().unwrap();
+        assert_eq!(source.interface, "lo");
+        assert_eq!((source.address, source.prefix), (vec![127, 0, 0, 1], 8));
     }
 }

@@ -22,6 +22,29 @@ pub(super) enum Place {
     Unix(PathBuf),
 }
 
+/// An address of this machine's own, from which another is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The name of the interface that it is on.
+    pub interface: String,
+    /// Its four or sixteen bytes,
+    pub address: Vec<u8>,
+    /// of which so many bits are the network's.
+    pub prefix: u32,
+}
+
+fn ip(storage: SockaddrStorage) -> Option<IpAddr> {
+    let v4 = storage.as_sockaddr_in().map(|it| it.ip().into());
+    v4.or_else(|| storage.as_sockaddr_in6().map(|it| it.ip().into()))
+}
+
+fn bytes(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
 /// A text that no [`Address`] prints as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("not an address as nbdctl prints it")]
@@ -42,10 +65,10 @@ impl Address {
         matches!(self.0, Place::Tcp(_))
     }
 
-    /// The network interface from which it is reached now; nothing is sent for that.
-    /// `None` where there is no way there, and for what is not TCP.
+    /// From where it is reached now; nothing is sent for that. `None` where there is no way
+    /// there, and for what is not TCP.
     #[must_use]
-    pub fn interface(&self) -> Option<String> {
+    pub fn source(&self) -> Option<Source> {
         let Place::Tcp(address) = self.0 else {
             return None;
         };
@@ -56,13 +79,15 @@ impl Address {
         let socket = UdpSocket::bind((any, 0)).ok()?;
         socket.connect(address).ok()?;
         let ours = socket.local_addr().ok()?.ip();
-        let of = |storage: SockaddrStorage| -> Option<IpAddr> {
-            let v4 = storage.as_sockaddr_in().map(|it| it.ip().into());
-            v4.or_else(|| storage.as_sockaddr_in6().map(|it| it.ip().into()))
-        };
-        let mut all = getifaddrs().ok()?;
-        let found = all.find(|one| one.address.and_then(of) == Some(ours));
-        found.map(|one| one.interface_name)
+        let found = getifaddrs()
+            .ok()?
+            .find(|one| one.address.and_then(ip) == Some(ours))?;
+        let mask = bytes(found.netmask.and_then(ip)?);
+        Some(Source {
+            interface: found.interface_name,
+            address: bytes(ours),
+            prefix: mask.iter().fold(0, |sum, byte| sum + byte.count_ones()),
+        })
     }
 
     pub(super) fn has_port(&self, port: u16) -> bool {

@@ -26,7 +26,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
-pub use address::{Address, BadAddress, addresses_now};
+pub use address::{Address, BadAddress, Source, addresses_now};
 pub use client::{Client, Erase, Range};
 pub use deadline::Deadline;
 pub use dialled::Dialled;
