@@ -16,6 +16,7 @@ mod disks;
 mod ends;
 mod exitrd;
 mod monitors;
+mod networks;
 mod outages;
 mod size;
 mod stock;
