@@ -14,6 +14,7 @@ mod machine;
 mod boots;
 mod disks;
 mod ends;
+mod host;
 mod monitors;
 mod outages;
 mod size;
