@@ -15,7 +15,11 @@ fn assert_down(ended: &Ended, end: &str) {
 }
 
 fn gone_before(initramfs: Initramfs, end: &str, seconds: u32) {
-    let ended = Machine::plain(initramfs)
+    gone_before_on(Machine::plain(initramfs), end, seconds);
+}
+
+fn gone_before_on(machine: Machine, end: &str, seconds: u32) {
+    let ended = machine
         .option("--end", end)
         .when("away", "server kill; say gone")
         .keep("/var/file")
@@ -55,6 +59,15 @@ fn dracut_reboot_when_it_was_gone_before() {
 #[ignore = "make test-boot-all"]
 fn initramfs_tools_reboot_when_it_was_gone_before() {
     gone_before(InitramfsTools, "reboot", 10);
+}
+
+/// Between the root and its export is another device, which is to be seen through.
+#[test]
+#[ignore = "make test-boot-all"]
+fn initramfs_tools_poweroff_on_lvm_when_it_was_gone_before() {
+    let line = "ip=dhcp root=/dev/mapper/rig-root nbdctl=nbd://10.0.2.2:10900/";
+    let machine = Machine::new(InitramfsTools, line).option("--layout", "lvm");
+    gone_before_on(machine, "poweroff", 10);
 }
 
 #[test]
