@@ -9,6 +9,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+#[path = "initramfs/end.rs"]
+mod end;
 #[path = "initramfs/host.rs"]
 mod host;
 #[path = "initramfs/tools.rs"]
@@ -372,6 +374,8 @@ fn the_scripts_are_scripts() {
         ("dash", "initramfs/dracut/95nbdctl/nbdctl-start.sh"),
         ("dash", "initramfs/dracut/95nbdctl/nbdctl-settled.sh"),
         ("dash", "initramfs/dracut/95nbdctl/nbdctl-emergency.sh"),
+        ("dash", "initramfs/dracut/95nbdctl/nbdctl-take-over.sh"),
+        ("dash", "initramfs/dracut/95nbdctl/nbdctl-detach.sh"),
         ("dash", "initramfs/dracut/95nbdctl/nbdroot.sh"),
         ("dash", "initramfs/initramfs-tools/hooks/nbdctl"),
         ("dash", "initramfs/initramfs-tools/scripts/local-top/nbdctl"),

@@ -201,6 +201,9 @@ pub(super) struct MonitorArgs {
     /// device is usable
     #[arg(long, hide = true)]
     pub(super) for_attach: bool,
+    /// Wait until the monitor at the other end of standard input is gone, and take its place
+    #[arg(long, hide = true, conflicts_with = "for_attach")]
+    pub(super) standby: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -45,9 +45,11 @@ impl Exit {
         match error {
             Error::Session(error) => Self::of_session(&error.fault),
             Error::Kernel(error) | Error::Unusable { error, .. } => of_kernel(error),
-            Error::Locked { .. } | Error::Away { .. } | Error::NotYet { .. } | Error::Mute(_) => {
-                Self::TimedOut
-            }
+            Error::Locked { .. }
+            | Error::Away { .. }
+            | Error::NotYet { .. }
+            | Error::Mute(_)
+            | Error::Stays(_) => Self::TimedOut,
             Error::NotAttached(_) | Error::NoSettings(_) => Self::NotFound,
             Error::Relayed { exit, .. } => Self::of_number(*exit),
             Error::NoDevice(_) | Error::Misconfigured(_) => Self::Usage,

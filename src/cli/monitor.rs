@@ -15,7 +15,14 @@ use crate::monitor::{self, Announcement, Error, Orders, Served, Service, Start};
 
 pub(super) fn run(args: &MonitorArgs) -> Exit {
     // What a service manager passed on is taken before anything is kept open.
-    let (found, service) = if args.for_attach {
+    let (found, service) = if args.standby {
+        kernel::set_process_name("nbdctl-standby");
+        if !monitor::stand_by(&args.name) {
+            return Exit::Done;
+        }
+        // The configuration may be on a disk that is not to be had.
+        (Found::nothing(None), Service::none())
+    } else if args.for_attach {
         match typed() {
             Ok(found) => (found, Service::none()),
             Err(exit) => return exit,
@@ -94,6 +101,16 @@ struct Found {
     problems: Option<String>,
 }
 
+impl Found {
+    fn nothing(problems: Option<String>) -> Self {
+        Self {
+            settings: None,
+            start: Start::Once,
+            problems,
+        }
+    }
+}
+
 /// What attach was asked for.
 fn typed() -> Result<Found, Exit> {
     // A ^C at the terminal is for attach; and its folder may be unmounted.
@@ -115,13 +132,8 @@ fn typed() -> Result<Found, Exit> {
 /// What the configuration has. Without, or with a broken one, there may be a device
 /// to take over all the same.
 fn configured(name: &Name) -> Found {
-    let without = |problems| Found {
-        settings: None,
-        start: Start::Once,
-        problems,
-    };
     match find(&Places::default(), name) {
-        Ok(None) => without(None),
+        Ok(None) => Found::nothing(None),
         Ok(Some(export)) => {
             for warning in &export.warnings {
                 tracing::warn!("{warning}");
@@ -146,7 +158,7 @@ fn configured(name: &Name) -> Found {
             for problem in &problems {
                 tracing::error!("{problem}");
             }
-            without(Some(problems.join("\n")))
+            Found::nothing(Some(problems.join("\n")))
         }
     }
 }

@@ -1,5 +1,6 @@
-//! Whether process 1's root is on a device: on the disk itself, a partition of it, what
-//! is stacked on those, or laid over what is mounted from it. It must not know what
+//! Whether process 1's root is on a device, or the one that it had until it went back to
+//! an initramfs: on the disk itself, a partition of it, what is stacked on those, or laid
+//! over what is mounted from it. It must not know what
 //! follows from that.
 
 use std::fs;
@@ -10,8 +11,12 @@ use super::sysfs::Device;
 /// Stacks are no deeper: LUKS on LVM on a partition is three.
 const DEEPEST: u32 = 8;
 
-/// Whether `/` of process 1 leads to the device, as things are now. All of it is read
-/// from /proc and sysfs.
+/// Where process 1 has what was the root, once it is back in an initramfs to end the
+/// machine there (systemd-shutdown, bootup(7)).
+const OLD_ROOT: &str = "/oldroot";
+
+/// Whether `/` of process 1 leads to the device, as things are now, or what was `/` and is
+/// about to be unmounted. All of it is read from /proc and sysfs.
 #[must_use]
 pub fn carries_root(device: &Device) -> bool {
     carries(Path::new("/"), &device.name())
@@ -20,15 +25,17 @@ pub fn carries_root(device: &Device) -> bool {
 fn carries(base: &Path, device: &str) -> bool {
     let text = fs::read_to_string(base.join("proc/1/mountinfo")).unwrap_or_default();
     let mounts: Vec<_> = text.lines().filter_map(Mount::parse).collect();
-    // The last is on top of the others.
-    let Some(root) = mounts.iter().rfind(|mount| mount.point == "/") else {
-        return false;
-    };
-    match root.kind {
-        // Its lower layers are mounted somewhere, or were.
-        "overlay" => mounts.iter().any(|mount| mount.leads_to(base, device)),
-        _ => root.leads_to(base, device),
-    }
+    ["/", OLD_ROOT].iter().any(|point| {
+        // The last is on top of the others.
+        let Some(root) = mounts.iter().rfind(|mount| mount.point == *point) else {
+            return false;
+        };
+        match root.kind {
+            // Its lower layers are mounted somewhere, or were.
+            "overlay" => mounts.iter().any(|mount| mount.leads_to(base, device)),
+            _ => root.leads_to(base, device),
+        }
+    })
 }
 
 /// A line of mountinfo (proc_pid_mountinfo(5)).
@@ -136,6 +143,16 @@ mod tests {
             "1 0 0:40 / / rw shared:1 - overlay overlay rw,lowerdir=/run/lower",
             "2 1 43:0 / /run/lower ro - ext4 /dev/nbd0 ro",
         ]));
+    }
+
+    #[test]
+    fn a_root_that_was_is_one_until_it_is_unmounted() {
+        let initramfs = "1 0 0:25 /initramfs / rw - tmpfs tmpfs rw";
+        assert!(on_nbd0(&[
+            initramfs,
+            "2 1 43:0 / /oldroot ro - ext4 /dev/nbd0 ro"
+        ]));
+        assert!(!on_nbd0(&[initramfs]));
     }
 
     #[test]

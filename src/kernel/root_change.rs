@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 use nix::fcntl::{AtFlags, OFlag, open, openat};
-use nix::sys::stat::{FileStat, Mode, fstatat};
+use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{chdir, chroot, fchdir};
 
 /// The roots of this process and of process 1, from when they were the same.
@@ -18,6 +18,8 @@ pub struct RootChange {
     proc: OwnedFd,
     /// What is at /run and at /sys.
     mounts: [Option<u64>; 2],
+    /// This process's root: device and inode.
+    root: (u64, u64),
 }
 
 impl RootChange {
@@ -27,10 +29,12 @@ impl RootChange {
     pub fn watch() -> Option<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let proc = open("/proc", flags, Mode::empty()).ok()?;
-        let change = Self {
+        let mut change = Self {
             proc,
             mounts: mounts(),
+            root: (0, 0),
         };
+        change.root = change.root_of("thread-self").ok()?;
         (!change.is_elsewhere().ok()?).then_some(change)
     }
 
@@ -41,7 +45,8 @@ impl RootChange {
         mounts() != self.mounts || self.is_elsewhere().unwrap_or(true)
     }
 
-    /// Goes where process 1 went; true where it did. No path that is used for it is on a
+    /// Goes where process 1 went; true where it did, or was taken along: who was where that
+    /// was before pivot_root(2) is where it is after it. No path that is used for it is on a
     /// disk, nor are those of /run, /sys and /proc behind it: what they are mounted on
     /// is in memory.
     ///
@@ -50,7 +55,13 @@ impl RootChange {
     /// It is not to be had.
     pub fn follow(&mut self) -> io::Result<bool> {
         if !self.is_elsewhere()? {
-            return Ok(false);
+            let root = self.root_of("thread-self")?;
+            if root == self.root {
+                return Ok(false);
+            }
+            self.root = root;
+            self.mounts = mounts();
+            return Ok(true);
         }
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let root = openat(self.proc.as_fd(), "1/root", flags, Mode::empty())?;
@@ -58,14 +69,18 @@ impl RootChange {
         chroot(".")?;
         chdir("/")?;
         self.mounts = mounts();
+        self.root = self.root_of("thread-self")?;
         Ok(true)
     }
 
     fn is_elsewhere(&self) -> nix::Result<bool> {
-        let id = |stat: FileStat| (stat.st_dev, stat.st_ino);
-        let theirs = fstatat(self.proc.as_fd(), "1/root/.", AtFlags::empty())?;
-        let ours = fstatat(self.proc.as_fd(), "thread-self/root/.", AtFlags::empty())?;
-        Ok(id(theirs) != id(ours))
+        Ok(self.root_of("1")? != self.root_of("thread-self")?)
+    }
+
+    fn root_of(&self, process: &str) -> nix::Result<(u64, u64)> {
+        let path = format!("{process}/root/.");
+        let stat = fstatat(self.proc.as_fd(), path.as_str(), AtFlags::empty())?;
+        Ok((stat.st_dev, stat.st_ino))
     }
 }
 
@@ -86,6 +101,9 @@ mod tests {
         };
         assert!(!change.is_under_way());
         assert!(!change.follow().unwrap());
+        // Taken along, once.
+        change.root.1 += 1;
+        assert!(change.follow().unwrap() && !change.follow().unwrap());
         change.mounts[0] = None;
         assert!(change.is_under_way());
     }

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::control::{Request, ask};
@@ -99,8 +99,8 @@ fn path_of(name: &Name) -> PathBuf {
 /// # Errors
 ///
 /// It cannot be started.
-pub fn start_detached(name: &Name) -> io::Result<()> {
-    let child = Command::new("/proc/self/exe")
+pub fn start_detached(name: &Name) -> io::Result<Child> {
+    Command::new("/proc/self/exe")
         .arg0("@nbdctl")
         .args(["monitor", name.as_str()])
         .current_dir("/")
@@ -108,7 +108,5 @@ pub fn start_detached(name: &Name) -> io::Result<()> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .spawn()?;
-    drop(child);
-    Ok(())
+        .spawn()
 }

@@ -123,6 +123,9 @@ pub enum Error {
     /// Its monitor does not answer.
     #[error("the monitor of \"{0}\" lives, and does not answer: see the system's log")]
     Mute(Name),
+    /// It stays, whoever was to replace it.
+    #[error("the monitor of \"{0}\" is not replaced: see the system's log")]
+    Stays(Name),
     /// There is one already.
     #[error("\"{0}\" is served by another monitor already: nbdctl status tells which")]
     Monitored(Name),

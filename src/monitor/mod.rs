@@ -28,8 +28,10 @@ mod relay;
 mod runtime;
 mod serve;
 mod service;
+mod standby;
 mod state;
 mod status;
+mod take_over;
 mod unit;
 
 use std::io;
@@ -51,7 +53,9 @@ pub use launch::{Announcement, process_title};
 pub use lookup::{Attachment, Target, attached, attachment, attachments, uri_of};
 pub use serve::{Announce, Orders, Served, Start, serve};
 pub use service::Service;
+pub use standby::stand_by;
 pub use status::{Connection, DeviceState, Report, is_lost, not_yet, report};
+pub use take_over::take_over;
 pub use unit::{forget_attempt, is_being_stopped, machine_is_stopping};
 
 /// What a command of the kernel's may take. They are done in milliseconds; one

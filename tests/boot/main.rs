@@ -14,6 +14,7 @@ mod machine;
 mod boots;
 mod disks;
 mod ends;
+mod exitrd;
 mod failures;
 mod host;
 mod monitors;

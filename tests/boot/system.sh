@@ -74,6 +74,19 @@ make_initramfs() {
     fi
 }
 
+# The initramfs as one compressed archive: whoever unpacks it to go back there reads no
+# second one, and takes what is not compressed for a processor's microcode.
+one_archive() {
+    mkdir -p "$work/again/unpacked"
+    mount --bind "$work/again" "$work/root/mnt"
+    # shellcheck disable=SC2016 # expanded by the inner shell
+    chroot "$work/root" sh -c 'cd /mnt/unpacked
+        while cpio -idum --quiet 2>/dev/null; do :; done
+        find . | cpio -o -H newc -R 0:0 --quiet | zstd -q -1' <"$work/initrd"
+    umount "$work/root/mnt"
+    rm -rf "$work/again"
+}
+
 # What it consists of, unpacked: the list of what was made, with the program of today.
 initramfs_bytes() {
     local program=0
@@ -119,6 +132,7 @@ make_disk() {
     done
     # What no machine needs: 200 MB.
     rm -rf "${root:?}"/boot/* "$root"/vmlinuz*
+    [ -z "$exitrd" ] || one_archive >"$root/boot/initrd.img-$release"
     find "$root/usr/lib/modules" -mindepth 1 -maxdepth 1 ! -name "$release" -exec rm -rf {} +
     truncate -s 512M "$work/fs"
     mke2fs -q -F -t ext4 -L root -U "$FS_UUID" -m 0 -J size=16 -d "$root" "$work/fs"

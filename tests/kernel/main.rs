@@ -53,5 +53,6 @@ mod relay;
 mod rig;
 mod round_trips;
 mod silence;
+mod standby;
 mod steps;
 mod worth;

@@ -27,6 +27,8 @@ END
         /srv/locked /etc/secret
     cryptsetup open --key-file /etc/secret /srv/locked made
     mkfs.ext4 -q /dev/mapper/made
+    # Which looks into it, and it would be busy.
+    udevadm settle
     cryptsetup close made
     group=/dev/disk/by-id/nbd-group
     pvcreate -q $group >/dev/null

@@ -69,6 +69,9 @@ install() {
     inst_hook pre-trigger 90 "$moddir/nbdctl-start.sh"
     inst_hook initqueue/settled 90 "$moddir/nbdctl-settled.sh"
     inst_hook emergency 50 "$moddir/nbdctl-emergency.sh"
+    inst_hook pre-shutdown 50 "$moddir/nbdctl-take-over.sh"
+    # Behind those of what may be stacked on a device.
+    inst_hook shutdown 95 "$moddir/nbdctl-detach.sh"
     inst_script "$moddir/nbdroot.sh" /sbin/nbdroot
     inst_script "$moddir/nbdctl-lib.sh" /lib/nbdctl-lib.sh
     if dracut_module_included systemd-initrd; then

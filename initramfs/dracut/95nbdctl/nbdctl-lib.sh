@@ -128,6 +128,8 @@ nbdctl_start() {
     [ -e $nbdctl_saved ] || return 0
     . $nbdctl_saved
     [ -n "$nbdctl_names" ] || return 0
+    # The machine ends in this initramfs again: the root can be unmounted from nowhere else.
+    need_shutdown
     if [ -n "$DRACUT_SYSTEMD" ]; then
         for nbdctl_name in $nbdctl_names; do
             systemctl --no-block start "nbdctl@$nbdctl_name.service"

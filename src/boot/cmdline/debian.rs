@@ -1,6 +1,8 @@
 //! The forms of Debian's nbd-client in initramfs-tools (its README.Debian):
 //!
-//!     nbdroot=HOST[:[PORT]]/NAME   HOST,NAME-or-PORT[,DEVICE]   dhcp   (empty)
+//! ```text
+//! nbdroot=HOST[:[PORT]]/NAME   HOST,NAME-or-PORT[,DEVICE]   dhcp   (empty)
+//! ```
 //!
 //! with `dhcp`, or nothing, for a host that DHCP names, an IPv6 address in brackets,
 //! and the device in `nbddev=`.

@@ -1,6 +1,8 @@
 //! The forms of dracut's stock module (dracut.cmdline(7)):
 //!
-//!     nbd:SERVER:PORT|NAME|PORT/NAME[:FSTYPE[:MOUNTOPTS[:NBDOPTS]]]
+//! ```text
+//! nbd:SERVER:PORT|NAME|PORT/NAME[:FSTYPE[:MOUNTOPTS[:NBDOPTS]]]
+//! ```
 //!
 //! with an IPv6 address in brackets, and any field empty but the server. Beyond it, a
 //! URI may stand for the form, and NBDOPTS may be settings of nbdctl's.

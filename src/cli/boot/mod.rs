@@ -55,6 +55,8 @@ enum BootVerb {
         /// Of which exports
         names: Vec<Name>,
     },
+    /// Replace the monitors of a root that is to be unmounted, by some that run from here
+    TakeOver,
     /// Tell what keeps exports from being attached, if anything does
     Report {
         /// Of which exports
@@ -95,6 +97,10 @@ pub(super) fn run(args: &BootArgs) -> Exit {
         }
         BootVerb::Cmdline { device, address } => cmdline(device, *address),
         BootVerb::Start { names } => start(names),
+        BootVerb::TakeOver => match monitor::take_over() {
+            Ok(()) => Exit::Done,
+            Err(error) => super::fail(&error),
+        },
         BootVerb::Report { names, quiet } => progress::report(names, *quiet),
         BootVerb::Wait { names, timeout } => {
             let timeout = timeout.map(|seconds| Duration::from_secs(seconds.into()));

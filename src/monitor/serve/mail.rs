@@ -12,6 +12,7 @@ use crate::monitor::control::{Answer, Request};
 use crate::monitor::error::Error;
 use crate::monitor::machine::{AttemptId, Event, Offer};
 use crate::monitor::runtime::Lock;
+use crate::monitor::standby::Standby;
 use crate::session::Address;
 
 /// One message.
@@ -36,6 +37,8 @@ pub(super) enum Mail {
     BroughtUp(Box<Result<(BroughtUp, Lock), Error>>),
     /// Files are in memory that the end of the machine needs.
     Resident(Box<kernel::Resident>),
+    /// A process stands by, or cannot.
+    Standby(io::Result<Standby>),
     /// A half-made device is finished, or not.
     Finished(Result<(), kernel::Error>),
 }

@@ -5,6 +5,7 @@
 mod act;
 mod begin;
 mod deaths;
+mod end;
 mod files;
 mod insist;
 mod listen;
@@ -14,6 +15,7 @@ mod places;
 mod relayed;
 mod report;
 mod root;
+mod standby;
 mod take;
 mod watched;
 mod work;
@@ -37,15 +39,14 @@ use super::launch::Announcement;
 use super::machine::{
     Action, AttemptId, Event, Inheritance, LinkId, Machine, Moment, PlaceId, Standing,
 };
-use super::reconcile::reconcile_one;
 use super::relay::Relay;
-use super::runtime::{Lock, Runtime, index_lock};
+use super::runtime::{Lock, Runtime};
 use super::service::Service;
 use super::state::State;
-use super::{LOCK_DEADLINE, unit};
 use crate::config::BackendIdentifier;
-use crate::kernel::{Device, Seen, holders};
+use crate::kernel::{Device, Seen};
 use crate::session::{Address, SocketAddr};
+use end::End;
 use listen::Listening;
 use mail::Inbox;
 use relayed::Relayed;
@@ -118,17 +119,6 @@ struct Detaching {
     replies: Vec<SyncSender<Answer>>,
     /// Nothing is reconnected any more.
     force: bool,
-}
-
-/// How serving ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// The device stays, for a successor.
-    Left,
-    /// It was detached.
-    Detached,
-    /// Somebody else took it down.
-    Gone,
 }
 
 impl Serving<'_> {
@@ -334,59 +324,6 @@ impl Serving<'_> {
         if let Some(mut announce) = self.announce.take() {
             self.interrupt.watch_reader(false);
             announce(said);
-        }
-    }
-
-    fn end(mut self, end: End) -> Result<(), Error> {
-        if end == End::Left && self.runtime.holds(&self.lock) {
-            self.persist();
-        }
-        // Nobody is to find a monitor that does not answer.
-        if let Some(listening) = self.listening.take() {
-            listening.close();
-        }
-        let words = match (end, &self.refused) {
-            (End::Left, Some(why)) => {
-                format!("the device stays attached, and has no monitor: {why}")
-            }
-            (End::Left, None) => "the device stays attached, and has no monitor".to_owned(),
-            (End::Detached, _) => "detached".to_owned(),
-            (End::Gone, _) => "the device was disconnected, by whomever".to_owned(),
-        };
-        if end != End::Left {
-            self.service.keep(&[]);
-            unit::forget(&self.state.settings.name);
-        }
-        self.service.last_words(&words);
-        match end {
-            End::Left => {
-                tracing::info!("the monitor ends; {} stays attached", self.path());
-                self.runtime.leave(self.lock);
-                Ok(())
-            }
-            End::Detached => {
-                // What was written since the detach.
-                self.runtime.clear()?;
-                self.runtime.leave(self.lock);
-                self.runtime.tidy();
-                Ok(())
-            }
-            End::Gone => {
-                tracing::warn!("{} was disconnected, by whomever", self.path());
-                let holders = holders::of(&self.device);
-                let _lock = self.runtime.lock(LOCK_DEADLINE)?;
-                let _turn = index_lock(LOCK_DEADLINE)?;
-                reconcile_one(&self.runtime);
-                self.runtime.leave(self.lock);
-                self.runtime.tidy();
-                if self.announce.is_none() {
-                    return Ok(());
-                }
-                Err(Error::Leaving {
-                    device: self.device.path().display().to_string(),
-                    holders,
-                })
-            }
         }
     }
 

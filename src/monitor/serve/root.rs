@@ -12,6 +12,7 @@ use nix::unistd::sync;
 
 use super::Serving;
 use super::mail::Mail;
+use super::standby::StandsBy;
 use crate::kernel::{self, Ending, Resident, RootChange, files_of, running};
 use crate::monitor::control::{Request, ask};
 use crate::monitor::error::Error;
@@ -59,7 +60,8 @@ pub(super) struct Root {
     carries: bool,
     look_at: Moment,
     /// Since when the machine goes down, and how it is to end.
-    down: Option<(Moment, Option<Ending>)>,
+    pub(super) down: Option<(Moment, Option<Ending>)>,
+    pub(super) stands_by: StandsBy,
 }
 
 impl Root {
@@ -72,6 +74,7 @@ impl Root {
             carries: false,
             look_at: Moment::ZERO,
             down: goes_down.then_some((Moment::ZERO, None)),
+            stands_by: StandsBy::default(),
         }
     }
 }
@@ -104,6 +107,7 @@ impl Serving<'_> {
         self.follow_root();
         self.look_for_root();
         self.keep_what_ends_need();
+        self.keep_standby();
         self.end_machine();
     }
 

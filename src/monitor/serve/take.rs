@@ -54,6 +54,7 @@ impl Serving<'_> {
             Mail::Control(request, reply) => self.request(request, reply),
             Mail::Detached(result) => return self.detached(result),
             Mail::Resident(files) => self.resident(*files),
+            Mail::Standby(started) => self.stands_by(started),
             // Only of a device that is yet to be made.
             Mail::BroughtUp(_) => {}
             Mail::Finished(Ok(())) => {
@@ -146,6 +147,7 @@ impl Serving<'_> {
             }
             Request::Leave {} => {
                 tracing::info!("another monitor takes {} over", self.path());
+                self.dismiss_standby();
                 self.leaving = true;
                 Answer::done()
             }

@@ -1,0 +1,84 @@
+//! The monitor of a root has a process beside it that goes on in its place: where the
+//! server is away when it dies, nobody could execute another. (That nothing is, only a
+//! root can show: `tests/boot`.)
+
+use std::thread;
+use std::time::Duration;
+
+use crate::kept::{GENEROUS, Kept, SECOND};
+use crate::machine::Machine;
+use crate::server;
+
+const PORT: u16 = 10900;
+const URI: &str = "nbd://127.0.0.1:10900/disk";
+
+/// It waits so long for a successor, and may be slow.
+const TAKEN: Duration = Duration::from_secs(25);
+
+/// As an initramfs without units does it.
+fn as_root<'a>(machine: &'a Machine, image: &std::path::Path) -> Kept<'a> {
+    machine.sh(&format!(
+        "umask 077; mkdir -p /run/nbdctl
+        printf 'uri = \"{URI}\"\\ndevice = \"/dev/nbd0\"\\nroot = true\\n' >/run/nbdctl/x.toml"
+    ));
+    let started = machine.nbdctl(&["boot", "start", "x"]);
+    assert_eq!(started.status, 0, "{started:?}");
+    let waited = machine.nbdctl(&["boot", "wait", "x", "--timeout", "20"]);
+    assert_eq!(waited.status, 0, "{waited:?}");
+    Kept::of_another(machine, image, URI)
+}
+
+/// The process that stands by, other than that one.
+fn standby(machine: &Machine, other_than: u64) -> u64 {
+    for _ in 0..400 {
+        let found = machine.sh("pgrep -x nbdctl-standby || true");
+        let mut pids = found.lines().map(|line| line.parse().unwrap());
+        if let Some(pid) = pids.find(|pid| *pid != other_than) {
+            return pid;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    panic!("nobody stands by: {}", machine.sh("ps -e -o pid,comm,args"));
+}
+
+newest!(it_goes_on_when_the_monitor_dies_in_an_outage, |machine| {
+    let image = machine.image("image", 64 << 20);
+    let start_server = || server::nbdkit(&image, PORT, &[], &[]);
+    let server = start_server();
+    let kept = as_root(machine, &image).loaded();
+    let first = standby(machine, 0);
+    let down = kept.mark();
+    server.kill();
+    thread::sleep(SECOND);
+    kept.kill_monitor();
+    kept.wait(TAKEN, "taken over", |status| status["monitor_pid"] == first);
+    let server = start_server();
+    let back = kept.mark();
+    kept.resumes(down, back, GENEROUS, GENEROUS);
+    // It is a monitor as good as any: somebody stands by for it.
+    let second = standby(machine, first);
+
+    // Whoever is executed comes first.
+    kept.kill_monitor();
+    let program = env!("CARGO_BIN_EXE_nbdctl");
+    machine.sh(&format!(
+        "setsid {program} monitor x </dev/null >/dev/null 2>&1 &"
+    ));
+    kept.wait(TAKEN, "monitored", |status| status["monitor_pid"].is_u64());
+    let third = standby(machine, second);
+    let monitor = kept.number("monitor_pid");
+    assert!(
+        monitor != second && monitor != third,
+        "{first} {second} {third}, {monitor}"
+    );
+    machine.sh(&format!(
+        "for i in $(seq 100); do kill -0 {second} 2>/dev/null || exit 0; sleep 0.1; done; exit 1"
+    ));
+
+    // One that is gone is replaced.
+    machine.sh(&format!("kill -9 {third}"));
+    standby(machine, third);
+    kept.finish();
+    drop(server);
+    machine.sh("! pgrep -l nbdctl");
+});
