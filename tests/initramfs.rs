@@ -100,6 +100,7 @@ getarg() { false; }
 die() { echo "die $*" >> "$top/log"; exit 1; }
 modprobe() { echo "modprobe $*" >> "$top/log"; }
 udevadm() { echo "udevadm $*" >> "$top/log"; }
+ip() { echo "$addresses"; }
 systemctl() { echo "systemctl $*" >> "$top/log"; }
 wait_for_dev() { echo "wait_for_dev $*" >> "$top/log"; }
 dev_unit_name() { echo "${1#/dev/}" | sed 's,^,dev-,'; }
@@ -133,11 +134,17 @@ fn hooks(line: &str, variables: &str) -> Hooked {
     fs::write(path("cmdline"), line).unwrap();
     // Only what is planned is of interest here.
     let program = format!(
-        "#!/bin/sh\necho \"nbdctl $*\" >> {top}/log\n[ \"$2\" != wait ] || exit ${{waited:-0}}\n[ \"$2\" = plan ] || exit 0\nshift 2\nexec {NBDCTL} boot plan --dry \"$@\"\n"
+        "#!/bin/sh\necho \"nbdctl $*\" >> {top}/log\n[ \"$2\" != wait ] || exit ${{waited:-0}}\n[ \"$2\" = plan ] || exit 0\nshift 2\n[ \"$1\" != --dry ] || shift\nexec {NBDCTL} boot plan --dry \"$@\"\n"
     );
     fs::write(path("bin/nbdctl"), program).unwrap();
     fs::set_permissions(path("bin/nbdctl"), fs::Permissions::from_mode(0o755)).unwrap();
-    for name in ["nbdctl-lib.sh", "parse-nbdctl.sh", "nbdctl-start.sh"] {
+    for name in [
+        "nbdctl-lib.sh",
+        "parse-nbdctl.sh",
+        "nbdctl-start.sh",
+        "nbdctl-settled.sh",
+        "nbdctl-emergency.sh",
+    ] {
         let script = fs::read_to_string(Path::new("initramfs/dracut/95nbdctl").join(name)).unwrap();
         let script = script
             .replace("/usr/sbin/nbdctl", &format!("{top}/bin/nbdctl"))
@@ -151,7 +158,7 @@ fn hooks(line: &str, variables: &str) -> Hooked {
     }
     let script = format!(
         "top={top}\n{DRACUT}\nDRACUT_SYSTEMD=1\nroot_unset=UNSET\n{variables}\n\
-         . $top/parse-nbdctl.sh\n. $top/nbdctl-start.sh\nwait\n\
+         . $top/parse-nbdctl.sh\n. $top/nbdctl-start.sh\nwait\neval \"$after\"\n\
          echo \"root=$root rootok=$rootok netroot=$netroot fstype=$fstype rflags=$rflags unset=$root_unset\"\n"
     );
     let output = Command::new("sh").arg("-c").arg(script).output().unwrap();
@@ -197,6 +204,8 @@ fn dracut_waits_for_the_device_without_end_and_mounts_it() {
         hooked.file("etc/cmdline.d/90nbdctl-network.conf"),
         "rd.neednet=1\n"
     );
+    // It does not run yet, and would be waited for.
+    assert!(!log.contains("udevadm"), "{log}");
     let finished = hooked.file("hooks/initqueue/finished/nbdctl-r.sh");
     assert!(finished.contains("boot report --quiet r"), "{finished}");
 }
@@ -280,6 +289,40 @@ fn dracut_has_dhcps_answer_looked_at() {
         "{}",
         answered.log()
     );
+    assert!(answered.log().contains("udevadm control --reload\n"));
+}
+
+/// Nobody comes back with an answer that has no root-path, nor with none.
+#[test]
+fn dracut_tells_why_dhcp_says_no_root() {
+    for (after, told) in [
+        (". $top/nbdctl-emergency.sh", true),
+        (". $top/nbdctl-settled.sh", false),
+        ("nbdctl_told=0; . $top/nbdctl-settled.sh", true),
+    ] {
+        for (addresses, why) in [
+            (
+                "2: eth0 inet 10.0.2.15/24",
+                "nbdctl: warning: root=/dev/nbd0: neither nbdctl= nor nbdroot= says of which \
+                 export; DHCP's answer had no root-path: set option root-path at the DHCP server\n",
+            ),
+            (
+                "",
+                "nbdctl: no network yet, and DHCP is to say which export the root is: is ip= right?\n",
+            ),
+        ] {
+            let variables =
+                format!("root=/dev/nbd0; addresses='{addresses}'; after='{after} 2>&1'");
+            let hooked = hooks("root=/dev/nbd0", &variables);
+            let shown = hooked.shown.split("root=/dev/nbd0 rootok=").next().unwrap();
+            assert_eq!(shown, if told { why } else { "" }, "{after}");
+        }
+    }
+    let known = hooks(
+        "rd.nbdctl=nbd://h/x",
+        "after='nbdctl_told=0; . $top/nbdctl-settled.sh 2>&1'",
+    );
+    assert!(known.shown.starts_with("root="), "{}", known.shown);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The root is not the export itself, but something on it: a partition, what LUKS makes of
-//! it, an overlay over a read-only one. One outage each, as that is below all of them.
+//! it, a volume of LVM's, an overlay over a read-only one. One outage each, as that is below
+//! all of them.
 
 use crate::machine::{Dracut, Ended, InitramfsTools, Machine};
 
@@ -58,6 +59,25 @@ fn initramfs_tools_root_on_luks() {
         Machine::new(InitramfsTools, line),
         "luks",
         "/dev/mapper/cryptroot",
+    );
+}
+
+#[test]
+#[ignore = "make test-boot-all"]
+fn dracut_root_on_lvm() {
+    let line = "ip=dhcp root=/dev/mapper/rig-root rd.nbdctl=nbd://10.0.2.2:10900/ \
+                rd.lvm.lv=rig/root";
+    assert_on(Machine::new(Dracut, line), "lvm", "/dev/mapper/rig-root");
+}
+
+#[test]
+#[ignore = "make test-boot-all"]
+fn initramfs_tools_root_on_lvm() {
+    let line = "ip=dhcp root=/dev/mapper/rig-root nbdctl=nbd://10.0.2.2:10900/";
+    assert_on(
+        Machine::new(InitramfsTools, line),
+        "lvm",
+        "/dev/mapper/rig-root",
     );
 }
 

@@ -1,27 +1,32 @@
 //! The machine is told to go down when the root's server is gone: nothing can be read from
-//! the root any more, nothing written, and still it is off within a minute.
+//! the root any more, nothing written, and still it is off, or restarts, within a minute.
 
 use crate::machine::{Dracut, Ended, Initramfs, InitramfsTools, Machine};
 
-/// Off, and in time; or, where the machine is so busy that a boot takes longer than a
-/// minute, as long as that. What had been written safely is there.
-fn assert_off(ended: &Ended) {
-    assert_eq!(ended.how, "poweroff", "{}", ended.story());
+/// Off or restarted, and in time; or, where the machine is so busy that a boot takes longer
+/// than a minute, as long as that. What had been written safely is there.
+fn assert_down(ended: &Ended, end: &str) {
+    let how = if end == "reboot" { "reset" } else { "poweroff" };
+    assert_eq!(ended.how, how, "{}", ended.story());
     assert!(ended.down < ended.up.max(60.0), "{}", ended.story());
     assert!(ended.fsck.is_empty(), "{}\n{}", ended.fsck, ended.story());
     assert!(ended.assert_written("/var/file") > 0);
-    println!("off {:.1} s after it was told", ended.down);
+    println!("{how} {:.1} s after it was told", ended.down);
 }
 
 fn gone_before(initramfs: Initramfs, end: &str, seconds: u32) {
-    let ended = Machine::plain(initramfs)
+    gone_before_on(Machine::plain(initramfs), end, seconds);
+}
+
+fn gone_before_on(machine: Machine, end: &str, seconds: u32) {
+    let ended = machine
         .option("--end", end)
         .when("away", "server kill; say gone")
         .keep("/var/file")
         .run(&format!(
             "writer /var/file & sleep 3; event away; hear gone; sleep {seconds}"
         ));
-    assert_off(&ended);
+    assert_down(&ended, end);
 }
 
 fn gone_meanwhile(initramfs: Initramfs, end: &str) {
@@ -31,7 +36,7 @@ fn gone_meanwhile(initramfs: Initramfs, end: &str) {
         .keep("/var/file")
         .run("writer /var/file & sleep 3");
     let _it_went_down = ended.at("did powerdown");
-    assert_off(&ended);
+    assert_down(&ended, end);
 }
 
 #[test]
@@ -42,6 +47,27 @@ fn dracut_poweroff_when_it_was_gone_before() {
 #[test]
 fn initramfs_tools_button_when_it_goes_meanwhile() {
     gone_meanwhile(InitramfsTools, "button");
+}
+
+#[test]
+#[ignore = "make test-boot-all"]
+fn dracut_reboot_when_it_was_gone_before() {
+    gone_before(Dracut, "reboot", 10);
+}
+
+#[test]
+#[ignore = "make test-boot-all"]
+fn initramfs_tools_reboot_when_it_was_gone_before() {
+    gone_before(InitramfsTools, "reboot", 10);
+}
+
+/// Between the root and its export is another device, which is to be seen through.
+#[test]
+#[ignore = "make test-boot-all"]
+fn initramfs_tools_poweroff_on_lvm_when_it_was_gone_before() {
+    let line = "ip=dhcp root=/dev/mapper/rig-root nbdctl=nbd://10.0.2.2:10900/";
+    let machine = Machine::new(InitramfsTools, line).option("--layout", "lvm");
+    gone_before_on(machine, "poweroff", 10);
 }
 
 #[test]

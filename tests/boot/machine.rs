@@ -327,7 +327,7 @@ impl Ended {
     }
 
     /// A file of the root's that was to be kept.
-    fn kept(&self, path: &str) -> PathBuf {
+    pub fn kept(&self, path: &str) -> PathBuf {
         self.out.path().join(Path::new(path).file_name().unwrap())
     }
 

@@ -15,6 +15,8 @@ mod boots;
 mod disks;
 mod ends;
 mod exitrd;
+mod failures;
+mod host;
 mod monitors;
 mod networks;
 mod outages;

@@ -151,6 +151,7 @@ make_disk() {
             printf '%s' "$LUKS_UUID" | dd of="$work/disk" bs=1 seek=168 conv=notrunc status=none
             rm "$work/fs"
             ;;
+        lvm) lvm_disk "$work/fs" "$work/disk" ;;
     esac
 }
 
@@ -166,6 +167,10 @@ read_disk() {
             fs=$work/fs
             qemu-img convert --object "$LUKS_SECRET" --image-opts \
                 driver=luks,key-secret=s,file.filename="$work/disk" -O raw "$fs"
+            ;;
+        lvm)
+            fs=$work/fs
+            lvm_volume "$work/disk" "$fs"
             ;;
     esac
     journal=clean fsck=0

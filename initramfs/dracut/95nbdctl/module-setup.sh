@@ -63,7 +63,7 @@ installkernel() {
 install() {
     local words unit folder
     inst_multiple /usr/sbin/nbdctl
-    inst_multiple -o /usr/lib/modprobe.d/nbdctl.conf
+    inst_multiple -o /usr/lib/modprobe.d/nbdctl.conf ip
     inst_rules 59-nbdctl.rules 65-nbdctl.rules 69-nbdctl-lvm.rules
     inst_hook cmdline 90 "$moddir/parse-nbdctl.sh"
     inst_hook pre-trigger 90 "$moddir/nbdctl-start.sh"

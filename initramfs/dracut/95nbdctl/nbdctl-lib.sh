@@ -3,13 +3,16 @@
 
 # What was found on the command line, as assignments.
 nbdctl_saved=/tmp/nbdctl.plan
+# What that was found in: without what we add.
+nbdctl_cmdline=/tmp/nbdctl.cmdline
 # There when what is missing is not waited for any more.
 nbdctl_given_up=/tmp/nbdctl.given-up
 
 # Reads the command line, with what DHCP said where it did, and sees to it that what
 # that asks for will be there.
 nbdctl_parse() {
-    nbdctl_text=$(getcmdline | /usr/sbin/nbdctl boot plan --cmdline - "$@")
+    getcmdline > $nbdctl_cmdline
+    nbdctl_text=$(/usr/sbin/nbdctl boot plan --cmdline $nbdctl_cmdline "$@")
     case $? in
         0) ;;
         3) return 0 ;;
@@ -78,7 +81,8 @@ nbdctl_take_root() {
     mkdir -p /run/udev/rules.d
     printf 'ACTION!="remove", SUBSYSTEM=="block", KERNEL=="%s", ATTRS{backend}=="nbdctl1:*", SYMLINK+="root"\n' \
         "${nbdctl_root#/dev/}" > /run/udev/rules.d/99-nbdctl-root.rules
-    udevadm control --reload 2> /dev/null
+    # udevd runs once there is an answer of DHCP's. Before, it would be waited for: a minute.
+    [ -z "$new_root_path" ] || udevadm control --reload
     nbdctl_write_mount
 }
 
@@ -96,6 +100,27 @@ nbdctl_give_up() {
     /usr/sbin/nbdctl boot report $nbdctl_needed
     [ -z "$DRACUT_SYSTEMD" ] \
         || systemctl --no-block --job-mode=replace-irreversibly start emergency.target
+}
+
+# Where DHCP is to say what the root is: why it has not. Its answer without a root-path is
+# nothing that anybody comes back with.
+nbdctl_tell_of_dhcp() {
+    [ -n "$nbdctl_dhcp" ] || return 0
+    if [ -n "$(ip -o addr show scope global 2> /dev/null)" ]; then
+        /usr/sbin/nbdctl boot plan --dry --cmdline $nbdctl_cmdline --root-path= > /dev/null
+    else
+        echo "nbdctl: no network yet, and DHCP is to say which export the root is: is ip= right?" >&2
+    fi
+}
+
+# The same in a loop: after five seconds, and then every 20.
+nbdctl_tell_of_dhcp_again() {
+    read -r nbdctl_now _ < /proc/uptime
+    nbdctl_now=${nbdctl_now%%.*}
+    : "${nbdctl_told:=$((nbdctl_now - 15))}"
+    [ $((nbdctl_now - nbdctl_told)) -ge 20 ] || return 0
+    nbdctl_told=$nbdctl_now
+    nbdctl_tell_of_dhcp
 }
 
 # Has monitors started, and told on the console what they meet.

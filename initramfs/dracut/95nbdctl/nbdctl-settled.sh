@@ -7,3 +7,8 @@ if [ -e /tmp/nbdctl.plan ] && [ ! -e /tmp/nbdctl.given-up ] && ! getarg rd.retry
     . /tmp/nbdctl.plan
     /usr/sbin/nbdctl boot report --quiet $nbdctl_needed || main_loop=0
 fi
+if [ -e /tmp/nbdctl.plan ]; then
+    . /lib/nbdctl-lib.sh
+    . /tmp/nbdctl.plan
+    nbdctl_tell_of_dhcp_again
+fi

@@ -154,7 +154,9 @@ impl Reader<'_> {
             Some(dhcp) => match dhcp.root_path.as_deref() {
                 Some(path) => self.either_form(path, device, dhcp),
                 None => {
-                    let text = format!("no nbdroot= says of which export; {NO_ROOT_PATH}");
+                    let text = format!(
+                        "neither nbdctl= nor nbdroot= says of which export; {NO_ROOT_PATH}"
+                    );
                     self.plan.warn(&Source::new(key, value), &text);
                 }
             },

@@ -192,11 +192,11 @@ fn no_root_path_is_told_where_it_is_no_error() {
         ),
         (
             "root=/dev/nbd0",
-            "root=/dev/nbd0: no nbdroot= says of which export; DHCP's answer had no root-path",
+            "root=/dev/nbd0: neither nbdctl= nor nbdroot= says of which export; DHCP's answer had no root-path",
         ),
         (
             "nbddev=nbd1 root=/dev/sda1",
-            "nbddev=nbd1: no nbdroot= says of which export; DHCP's",
+            "nbddev=nbd1: neither nbdctl= nor nbdroot= says of which export; DHCP's",
         ),
     ] {
         let plan = read(line, Some(&dhcp("", "")));
