@@ -3,7 +3,7 @@
 # make kernels   what of the guests make test leaves out: mostly Linux 6.1 where 6.12 will do
 # make test-boot-all   every boot with the root over NBD; make test has the first of them
 # make check     form and lints
-# make fuzz      SECONDS=60 for each target of fuzz/; make test does it, too
+# make fuzz      SECONDS=60 for each target of fuzz/; make test does it for 20
 # make campaign  random faults under load: SEED=1 FAULTS=20 SERVER=qemu-nbd KERNEL=6.12
 #                DATA=kernel or relay, the path of the data; ONLY=FAULT,...
 # make outages   the tests' outages at their full length: 30 s, a minute, ten minutes
@@ -54,7 +54,7 @@ test:
 	# Two guests at a time have work to do; three more may wait beside them.
 	# All of them, whatever fails: what did is told at the end.
 	RUST_TEST_THREADS=8 $(CARGO) test --locked --no-fail-fast
-	$(MAKE) fuzz
+	$(MAKE) fuzz SECONDS=20
 
 kernels:
 	tests/setup test
