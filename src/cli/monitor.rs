@@ -21,7 +21,11 @@ pub(super) fn run(args: &MonitorArgs) -> Exit {
             return Exit::Done;
         }
         // The configuration may be on a disk that is not to be had.
-        (Found::nothing(None), Service::none())
+        let found = Found {
+            start: Start::InPlace,
+            ..Found::nothing(None)
+        };
+        (found, Service::none())
     } else if args.for_attach {
         match typed() {
             Ok(found) => (found, Service::none()),

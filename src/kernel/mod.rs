@@ -61,7 +61,7 @@ pub use own_address::keep_own_address;
 pub use patience::{give_up, has_dead_link};
 pub use probe::wait_until_readable;
 pub use process::{Process, ProcessId};
-pub use protect::{protect_process, set_process_name};
+pub use protect::{leave_no_core, protect_process, set_process_name};
 pub use queue::{QueueSettings, SavedQueue};
 pub use release::release;
 pub use resident::{Resident, files_of, keep_own_text, running};

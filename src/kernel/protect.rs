@@ -8,6 +8,7 @@ use std::ffi::CString;
 use std::fs;
 
 use nix::errno::Errno;
+use nix::sys::prctl::set_dumpable;
 
 use super::sys;
 
@@ -24,6 +25,14 @@ pub fn protect_process() {
     tell("mlockall", sys::lock_memory());
     if let Err(error) = fs::write("/proc/self/oom_score_adj", "-1000") {
         tracing::debug!("oom_score_adj: {error}");
+    }
+}
+
+/// Has the kernel write no core of this process, whatever it dies of: a program that takes
+/// cores would be executed for that, and the process not end before.
+pub fn leave_no_core() {
+    if let Err(errno) = set_dumpable(false) {
+        tracing::debug!("PR_SET_DUMPABLE: {}", errno.desc());
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::error::Error;
 use super::hook;
 use super::machine::Seen;
+use super::manager;
 use super::relay::{Heard, Relay};
 use super::runtime::Runtime;
 use super::serve::Watched;
@@ -70,9 +71,7 @@ pub(super) fn adopt(
         // that back.
         netlink.end_timeout(state.index, &state.backend_identifier)?;
     }
-    // A shutdown that was called off, or one of user space alone, leaves /run.
-    let inherited = &mut state.inheritance;
-    inherited.going_down = inherited.going_down && unit::machine_is_stopping();
+    see_shutdown(&mut state);
     let mut links = if state.by_relay() {
         vec![see_relay(&state, runtime, &mut kept)]
     } else {
@@ -94,6 +93,24 @@ pub(super) fn adopt(
         links,
         one_is_dead,
     })
+}
+
+/// A shutdown that was called off, or one of user space alone, leaves /run; and one may have
+/// begun when there was no monitor. Nothing is executed for a root, which may be dead.
+fn see_shutdown(state: &mut State) {
+    let inherited = &mut state.inheritance;
+    if !state.settings.root {
+        inherited.going_down = inherited.going_down && unit::machine_is_stopping();
+        return;
+    }
+    match manager::ending_now() {
+        Ok(ending) => {
+            inherited.going_down = ending.is_some();
+            state.ending = ending;
+        }
+        // It waits for the root itself, perhaps. What is known holds.
+        Err(error) => tracing::debug!("what process 1 is at is not known: {error}"),
+    }
 }
 
 /// Asks the kernel, which knows of all; it does not say which.

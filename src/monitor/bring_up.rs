@@ -284,6 +284,7 @@ impl Bringing<'_> {
             addresses: links.links.iter().map(|link| link.peer.clone()).collect(),
             since,
             inheritance: Inheritance::default(),
+            ending: None,
             written_at: 0,
         }
     }

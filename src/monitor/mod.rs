@@ -101,10 +101,12 @@ pub fn shutdown_has_begun() -> Vec<(Name, io::Error)> {
                 tell_all(&Request::GoesOn {});
                 break;
             }
-            // A root that is dead holds it up, perhaps.
+            // A root that is dead holds it up, perhaps. Who became a monitor since has not
+            // heard of it.
             Err(error) => {
                 tracing::warn!("how the machine is to end is not known: {error}");
                 thread::sleep(PAUSE);
+                tell_all(&shutdown(None, true));
             }
         }
     }

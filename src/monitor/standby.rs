@@ -8,6 +8,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::control::{Request, ask};
+use super::interrupt::Interrupt;
 use super::runtime::Runtime;
 use crate::config::Name;
 use crate::kernel::{self, RootChange};
@@ -15,10 +17,11 @@ use crate::kernel::{self, RootChange};
 /// What a successor may take that somebody executes. (The unit waits for two seconds.)
 const SUCCESSOR: Duration = Duration::from_secs(10);
 
-/// How often it is looked for one, and how many times in a row it is to be seen: what has
-/// ended lets go of its lock a moment after it hung up.
+/// How often it is looked for one.
 const LOOK: Duration = Duration::from_millis(100);
-const SEEN: u32 = 10;
+
+/// What one takes to answer.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// What it finds in its environment that was said to its monitor.
 const SAID: [&str; 6] = [
@@ -79,26 +82,42 @@ impl Standby {
 pub fn stand_by(name: &Name) -> bool {
     kernel::protect_process();
     kernel::keep_own_text();
-    let mut root = RootChange::watch();
+    kernel::leave_no_core();
+    // What is said to a monitor is not said to this; and what comes is forgotten below.
+    let interrupt = Interrupt::hold();
+    // Without, it would be of no use where the root is another one by then.
+    let Some(mut root) = RootChange::watch() else {
+        return false;
+    };
     let mut word = [0];
     match io::stdin().read(&mut word) {
         Ok(0) => {}
         // It was dismissed; or nobody knows.
         _ => return false,
     }
-    if let Some(Err(error)) = root.as_mut().map(RootChange::follow) {
+    if let Err(error) = root.follow() {
         tracing::warn!("the root of process 1: {error}");
     }
-    let runtime = Runtime::of(name);
+    let needed = nobody_follows(&Runtime::of(name));
+    while interrupt.came() {}
+    if needed {
+        tracing::warn!("the monitor is gone, and nobody takes its place: so does this process");
+    }
+    needed
+}
+
+/// Who has the lock is about to be a monitor, or about to end; who answers is one.
+fn nobody_follows(runtime: &Runtime) -> bool {
     let until = Instant::now() + SUCCESSOR;
-    let mut seen = 0;
-    while Instant::now() < until || seen > 0 {
-        seen = if runtime.is_monitored() { seen + 1 } else { 0 };
-        if seen >= SEEN {
+    let socket = runtime.control_socket();
+    loop {
+        let answer = ask(&socket, &Request::Status {}, ANSWER).ok().flatten();
+        if answer.is_some_and(|answer| answer.status.is_some()) {
             return false;
+        }
+        if Instant::now() >= until && !runtime.is_monitored() {
+            return true;
         }
         thread::sleep(LOOK);
     }
-    tracing::warn!("the monitor is gone, and nobody takes its place: so does this process");
-    true
 }

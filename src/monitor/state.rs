@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::machine::Inheritance;
 use crate::config::Settings;
-use crate::kernel::{ProcessId, SavedQueue};
+use crate::kernel::{Ending, ProcessId, SavedQueue};
 
 /// The form of state.json; a file of another is not used, but for those from which
 /// only what has a default is missing.
@@ -43,6 +43,9 @@ pub(super) struct State {
     pub(super) since: u64,
     /// What the monitor knew when it wrote this.
     pub(super) inheritance: Inheritance,
+    /// How the machine is to end that goes down, where it is known.
+    #[serde(default)]
+    pub(super) ending: Option<Ending>,
     /// The machine's uptime then, in milliseconds.
     pub(super) written_at: u64,
 }
@@ -147,6 +150,7 @@ pub(super) mod tests {
             addresses: vec!["127.0.0.1:1".to_owned()],
             since: 1,
             inheritance: Inheritance::default(),
+            ending: None,
             written_at: 0,
         }
     }

@@ -70,16 +70,29 @@ fn the_machine_is_off_when_the_server_goes_in_between() {
     let ended = machine()
         .initramfs_file(
             &format!("{MODULE}/module-setup.sh"),
-            "install() { inst_hook pre-shutdown 10 \"$moddir/rig.sh\"; }\n",
+            "install() {
+                inst_hook pre-shutdown 10 \"$moddir/rig.sh\"
+                inst_hook pre-shutdown 90 \"$moddir/told.sh\"
+                inst_multiple grep
+            }\n",
         )
         .initramfs_file(
             &format!("{MODULE}/rig.sh"),
             "echo '@@ exitrd' >/dev/ttyS1; sleep 2\n",
         )
+        .initramfs_file(
+            &format!("{MODULE}/told.sh"),
+            "grep -o '\"going_down\": *[a-z]*\\|\"ending\": *\"[a-z-]*\"' /run/nbdctl/*/state.json >/dev/ttyS1\n",
+        )
         .when("exitrd", "server kill")
         .run("writer /var/file & sleep 3");
     let _it_went = ended.at("did exitrd");
     assert_off(&ended);
+    // Who took over knows what goes on, so that it would end the machine if need be.
+    let told = ended.output.replace(' ', "");
+    for said in [r#""going_down":true"#, r#""ending":"power-off""#] {
+        assert!(told.contains(said), "{said}\n{}", ended.story());
+    }
 }
 
 fn assert_off(ended: &Ended) {

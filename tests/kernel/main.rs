@@ -51,8 +51,9 @@ mod redial;
 mod refusals;
 mod relay;
 mod rig;
+mod roots;
 mod round_trips;
 mod silence;
-mod standby;
+
 mod steps;
 mod worth;

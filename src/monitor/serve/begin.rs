@@ -49,9 +49,11 @@ pub fn serve(mut orders: Orders<'_>) -> Result<Served, Error> {
     is_of_root |= runtime.load().is_some_and(|state| state.settings.root);
     if is_of_root {
         kernel::keep_own_text();
+        kernel::leave_no_core();
     }
     let mut lock = take_lock(&runtime)?;
-    if lock.is_none() && is_of_root && orders.start != Start::ForAttach {
+    let relieves = matches!(orders.start, Start::Once | Start::Insist { .. });
+    if lock.is_none() && is_of_root && relieves {
         // Before the one that there is leaves: what it knows must be of use to us.
         runtime.read()?;
         lock = relieve(&runtime)?;
@@ -271,7 +273,10 @@ impl<'a> Beginning<'a> {
             settings: Arc::new(state.settings.clone()),
         };
         let mut serving = Serving {
-            root: state.settings.root.then(|| Root::new(goes_down)),
+            root: state
+                .settings
+                .root
+                .then(|| Root::new(goes_down, state.ending)),
             identifier: BackendIdentifier::new(&state.settings.name, &state.settings.uri),
             announce_by: state.settings.connect_timeout,
             runtime: self.runtime,

@@ -40,6 +40,9 @@ pub enum Start {
     ForAttach,
     /// The same for a unit that attach starts.
     Once,
+    /// There is a device, and the monitor that it had is gone. Whoever has it by now keeps
+    /// it.
+    InPlace,
     /// By a unit: as often as it takes.
     Insist {
         /// Booting goes on without it.

@@ -65,15 +65,16 @@ pub(super) struct Root {
 }
 
 impl Root {
-    /// Of a device; `goes_down`: a shutdown began before this monitor.
-    pub(super) fn new(goes_down: bool) -> Self {
+    /// Of a device; `goes_down`: a shutdown began before this monitor, which may be known to
+    /// end so.
+    pub(super) fn new(goes_down: bool, ending: Option<Ending>) -> Self {
         Self {
             change: RootChange::watch(),
             resident: Some(Resident::default()),
             keep_at: Moment::ZERO,
             carries: false,
             look_at: Moment::ZERO,
-            down: goes_down.then_some((Moment::ZERO, None)),
+            down: goes_down.then_some((Moment::ZERO, ending)),
             stands_by: StandsBy::default(),
         }
     }
@@ -92,7 +93,10 @@ impl Serving<'_> {
         let now = self.now();
         if let Some(root) = self.root.as_mut().filter(|_| begun || ending.is_some()) {
             let (since, told) = root.down.unwrap_or((now, None));
-            root.down = Some((since, ending.or(told)));
+            let ending = ending.or(told);
+            root.down = Some((since, ending));
+            self.state.ending = ending;
+            self.store();
         }
     }
 

@@ -147,7 +147,6 @@ impl Serving<'_> {
             }
             Request::Leave {} => {
                 tracing::info!("another monitor takes {} over", self.path());
-                self.dismiss_standby();
                 self.leaving = true;
                 Answer::done()
             }

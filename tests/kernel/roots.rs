@@ -1,7 +1,8 @@
-//! The monitor of a root has a process beside it that goes on in its place: where the
-//! server is away when it dies, nobody could execute another. (That nothing is, only a
-//! root can show: `tests/boot`.)
+//! What the monitor of a root sees to beside what all do. A process beside it goes on in its
+//! place: where the server is away when it dies, nobody could execute another. (That
+//! all else waits for the root, only a root can show: `tests/boot`.)
 
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -16,16 +17,20 @@ const URI: &str = "nbd://127.0.0.1:10900/disk";
 const TAKEN: Duration = Duration::from_secs(25);
 
 /// As an initramfs without units does it.
-fn as_root<'a>(machine: &'a Machine, image: &std::path::Path) -> Kept<'a> {
+fn as_root<'a>(machine: &'a Machine, image: &Path, uri: &str) -> Kept<'a> {
     machine.sh(&format!(
-        "umask 077; mkdir -p /run/nbdctl
-        printf 'uri = \"{URI}\"\\ndevice = \"/dev/nbd0\"\\nroot = true\\n' >/run/nbdctl/x.toml"
+        "umask 077; mkdir -p /run/nbdctl; cat >/run/nbdctl/x.toml <<END
+uri = \"{uri}\"
+device = \"/dev/nbd0\"
+root = true
+silence_timeout = 3
+END"
     ));
     let started = machine.nbdctl(&["boot", "start", "x"]);
     assert_eq!(started.status, 0, "{started:?}");
     let waited = machine.nbdctl(&["boot", "wait", "x", "--timeout", "20"]);
     assert_eq!(waited.status, 0, "{waited:?}");
-    Kept::of_another(machine, image, URI)
+    Kept::of_another(machine, image, uri)
 }
 
 /// The process that stands by, other than that one.
@@ -45,7 +50,7 @@ newest!(it_goes_on_when_the_monitor_dies_in_an_outage, |machine| {
     let image = machine.image("image", 64 << 20);
     let start_server = || server::nbdkit(&image, PORT, &[], &[]);
     let server = start_server();
-    let kept = as_root(machine, &image).loaded();
+    let kept = as_root(machine, &image, URI).loaded();
     let first = standby(machine, 0);
     let down = kept.mark();
     server.kill();
@@ -81,4 +86,34 @@ newest!(it_goes_on_when_the_monitor_dies_in_an_outage, |machine| {
     kept.finish();
     drop(server);
     machine.sh("! pgrep -l nbdctl");
+});
+
+newest!(it_goes_on_whatever_the_monitor_dies_of, |machine| {
+    let image = machine.image("image", 64 << 20);
+    let start_server = || server::nbdkit(&image, PORT, &[], &[]);
+    let mut server = start_server();
+    let kept = as_root(machine, &image, URI).loaded();
+    // Whatever takes cores is a program, which would be executed, and waited for.
+    machine.sh(
+        "printf '#!/bin/sh\\ncat >/dev/null; : >%s/core\\n' $PWD >cores; chmod +x cores
+        echo \"|$PWD/cores\" >/proc/sys/kernel/core_pattern
+        (ulimit -c 0; sleep 9 & kill -ABRT $!; wait $! || true) 2>/dev/null
+        for i in $(seq 50); do [ -e core ] && break; sleep 0.1; done; rm core",
+    );
+    let mut first = standby(machine, 0);
+    for die in ["ABRT $monitor", "TERM $monitor $standby"] {
+        let down = kept.mark();
+        server.kill();
+        thread::sleep(SECOND);
+        let monitor = kept.number("monitor_pid");
+        machine.sh(&format!("monitor={monitor} standby={first}; kill -{die}"));
+        kept.wait(TAKEN, die, |status| status["monitor_pid"] == first);
+        server = start_server();
+        let back = kept.mark();
+        kept.resumes(down, back, GENEROUS, GENEROUS);
+        first = standby(machine, first);
+    }
+    assert!(!machine.path("core").exists());
+    kept.finish();
+    drop(server);
 });
