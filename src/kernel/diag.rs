@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use neli::consts::nl::{NlType, NlmF};
+use neli::consts::nl::{NlType, NlmF, Nlmsg};
 use neli::consts::socket::NlFamily;
 use neli::err::SocketError;
 use neli::nl::{NlPayload, NlmsghdrBuilder};
@@ -58,23 +58,8 @@ pub(super) fn ask_family<T: NlType>(
     flags: NlmF,
     request: Vec<u8>,
 ) -> Result<Answer, Error> {
-    let failed = |e: SocketError| Error::Netlink(e.to_string());
-    let socket = NlSocketHandle::connect(family, None, Groups::empty()).map_err(failed)?;
-    let message = NlmsghdrBuilder::default()
-        .nl_type(message)
-        .nl_flags(NlmF::REQUEST | NlmF::ACK | flags)
-        .nl_payload(NlPayload::Payload(Buffer::from(request)))
-        .build()
-        .map_err(|e| Error::Netlink(e.to_string()))?;
-    socket.send(&message).map_err(failed)?;
-    let readable = sys::wait_readable(&socket, DEADLINE)
-        .map_err(|errno| Error::Netlink(errno.desc().to_owned()))?;
-    if !readable {
-        return Err(Error::Stuck {
-            what: "a question to sock_diag or rtnetlink".to_owned(),
-            allowed: DEADLINE,
-        });
-    }
+    let socket = say(family, message, NlmF::ACK | flags, request)?;
+    wait(&socket)?;
     let (mut answers, _) = socket.recv::<T, Buffer>().map_err(failed)?;
     let Some(answer) = answers.next() else {
         return Ok(Answer::Done);
@@ -84,6 +69,70 @@ pub(super) fn ask_family<T: NlType>(
         NlPayload::Err(error) => Answer::Refused(Errno::from_raw(-error.error())),
         _ => Answer::Done,
     })
+}
+
+fn failed(error: SocketError) -> Error {
+    Error::Netlink(error.to_string())
+}
+
+fn say<T: NlType>(
+    family: NlFamily,
+    message: T,
+    flags: NlmF,
+    request: Vec<u8>,
+) -> Result<NlSocketHandle, Error> {
+    let socket = NlSocketHandle::connect(family, None, Groups::empty()).map_err(failed)?;
+    let message = NlmsghdrBuilder::default()
+        .nl_type(message)
+        .nl_flags(NlmF::REQUEST | flags)
+        .nl_payload(NlPayload::Payload(Buffer::from(request)))
+        .build()
+        .map_err(|e| Error::Netlink(e.to_string()))?;
+    socket.send(&message).map_err(failed)?;
+    Ok(socket)
+}
+
+fn wait(socket: &NlSocketHandle) -> Result<(), Error> {
+    let readable = sys::wait_readable(socket, DEADLINE)
+        .map_err(|errno| Error::Netlink(errno.desc().to_owned()))?;
+    if readable {
+        return Ok(());
+    }
+    Err(Error::Stuck {
+        what: "a question to sock_diag or rtnetlink".to_owned(),
+        allowed: DEADLINE,
+    })
+}
+
+/// All that a family has of a kind, as the messages' payloads.
+pub(super) fn dump_family<T: NlType + Into<u16> + Copy>(
+    family: NlFamily,
+    message: T,
+    request: Vec<u8>,
+) -> Result<Vec<Vec<u8>>, Error> {
+    /// More than any machine has.
+    const MOST: usize = 65_536;
+    let socket = say(family, message, NlmF::DUMP, request)?;
+    let mut all = Vec::new();
+    while all.len() < MOST {
+        wait(&socket)?;
+        let (answers, _) = socket.recv::<T, Buffer>().map_err(failed)?;
+        for answer in answers {
+            let answer = answer.map_err(failed)?;
+            if (*answer.nl_type()).into() == u16::from(Nlmsg::Done) {
+                return Ok(all);
+            }
+            match answer.nl_payload() {
+                NlPayload::Payload(bytes) => all.push(bytes.as_ref().to_vec()),
+                NlPayload::Err(error) => {
+                    let errno = Errno::from_raw(-error.error());
+                    return Err(Error::Netlink(errno.desc().to_owned()));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// `struct inet_diag_req_v2`: family, protocol, what to tell, states, and the

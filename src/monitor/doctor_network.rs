@@ -17,16 +17,19 @@ use crate::session::{Address, Source};
 /// The file that the generator puts beside the units of ifupdown.
 const KEPT_UP: &str = "50-nbdctl-root.conf";
 
+/// Before the name of an interface whose address was DHCP's for a time. (No NAME of an export
+/// begins with a dot.)
+const DHCP_MARK: &str = ".dhcp-";
+
 /// For each export that is the root.
 pub(super) fn examine() -> Vec<Finding> {
     let base = Path::new("/");
-    let examined = roots().into_iter().flat_map(|(source, name)| {
+    let examined = roots().into_iter().map(|(source, name)| {
         let interface = source.interface;
         let subject = format!("{interface} of the root \"{name}\"");
-        let carrier = without_carrier(base, &interface, &subject);
-        [Some(keeper(base, &interface, subject)), carrier]
+        keeper(base, &interface, subject)
     });
-    examined.flatten().collect()
+    examined.collect()
 }
 
 /// Makes the addresses that the root's servers are reached from stay: those who manage
@@ -55,10 +58,14 @@ pub fn keep_network() -> Result<(), Vec<String>> {
 }
 
 /// Who renews the lease gives it a time again, and where nobody does, it is not to run out.
+/// It does not look like DHCP's any more, which an initramfs for this machine has to know.
 fn outlives_its_lease(source: &Source) -> Result<(), String> {
     let index = if_nametoindex(source.interface.as_str()).map_err(|it| it.desc().to_owned())?;
-    let prefix = u8::try_from(source.prefix).unwrap_or_default();
-    kernel::keep_own_address(index, &source.address, prefix).map_err(|it| it.to_string())
+    if kernel::keep_own_address(index, &source.address).map_err(|it| it.to_string())? {
+        let mark = format!("/run/nbdctl/{DHCP_MARK}{}", source.interface);
+        fs::write(&mark, "").map_err(|error| format!("{mark}: {error}"))?;
+    }
+    Ok(())
 }
 
 /// From where an export is reached, and its name, for each that is the root.
@@ -71,27 +78,6 @@ fn roots() -> Vec<(Source, Name)> {
             Some((peer.source()?, state.settings.name))
         })
         .collect()
-}
-
-/// dhcpcd takes the address away when the carrier is lost, and then waits for a program on
-/// the root, which waits for the address.
-fn without_carrier(base: &Path, interface: &str, subject: &str) -> Option<Finding> {
-    let uses_it = ifupdown(base, interface).is_some_and(|method| method == "dhcp")
-        && ["sbin/dhcpcd", "usr/sbin/dhcpcd"]
-            .iter()
-            .any(|path| base.join(path).exists())
-        && !base.join("sbin/dhclient").exists();
-    let text = fs::read_to_string(base.join("etc/dhcpcd.conf")).unwrap_or_default();
-    let ignores = text.lines().any(|line| line.trim() == "nolink");
-    (uses_it && !ignores).then(|| {
-        Finding::bad(
-            Severity::Problem,
-            subject,
-            "dhcpcd takes its address away when the carrier is lost, and may then wait for \
-             the root to give it back",
-            "echo nolink >>/etc/dhcpcd.conf, and restart the machine",
-        )
-    })
 }
 
 fn keeper(base: &Path, interface: &str, subject: String) -> Finding {
@@ -266,24 +252,6 @@ mod tests {
         let manual = interfaces("iface eth0 inet manual\niface eth1 inet dhcp\n");
         assert_eq!(severity(&[ifup, manual]), Severity::Fine);
         assert_eq!(severity(&[ifup, interfaces("")]), Severity::Fine);
-    }
-
-    #[test]
-    fn dhcpcd_is_to_ignore_the_carrier() {
-        let ifup = ("sbin/ifup", "");
-        let dhcp = ("etc/network/interfaces", "iface eth0 inet dhcp\n");
-        let dhcpcd = ("usr/sbin/dhcpcd", "");
-        let is_told = |files: &[(&str, &str)]| {
-            let base = tree(files);
-            without_carrier(base.path(), "eth0", "eth0").is_some()
-        };
-        assert!(is_told(&[ifup, dhcp, dhcpcd]));
-        assert!(!is_told(&[ifup, dhcp, dhcpcd, ("sbin/dhclient", "")]));
-        assert!(!is_told(&[dhcp, dhcpcd]), "nobody starts it");
-        for (text, expected) in [("duid\n nolink\n", false), ("#nolink\n", true)] {
-            let all = [ifup, dhcp, dhcpcd, ("etc/dhcpcd.conf", text)];
-            assert_eq!(is_told(&all), expected, "{text}");
-        }
     }
 
     #[test]

@@ -65,6 +65,15 @@ impl Address {
         matches!(self.0, Place::Tcp(_))
     }
 
+    /// The host's own, of four or sixteen bytes, where it is reached by TCP.
+    #[must_use]
+    pub fn host(&self) -> Option<Vec<u8>> {
+        match self.0 {
+            Place::Tcp(address) => Some(bytes(address.ip())),
+            Place::Unix(_) => None,
+        }
+    }
+
     /// From where it is reached now; nothing is sent for that. `None` where there is no way
     /// there, and for what is not TCP.
     #[must_use]

@@ -1,6 +1,8 @@
 //! An initramfs for one machine alone, made by that machine on its root: it says itself
 //! which export the root is, and how the network gets there.
 
+use std::fs;
+
 use crate::machine::{Dracut, Machine};
 
 #[test]
@@ -13,6 +15,10 @@ fn dracut_host_only_without_a_word_on_the_command_line() {
     );
     maker.assert_good();
     let image = maker.kept("/var/initrd").display().to_string();
+    // Though the address lives for ever by then: it may be another's tomorrow.
+    let bytes = fs::read(maker.kept("/var/initrd")).unwrap();
+    let word = b"ip=eth0:dhcp";
+    assert!(bytes.windows(word.len()).any(|at| at == word));
     let ended = Machine::new(Dracut, "")
         .option("--initrd", &image)
         .when("away", "server kill; sleep 5; server start; say back")

@@ -66,6 +66,7 @@ fn module(variables: &str, call: &str) -> (String, Option<String>) {
     let module = module
         .replace("/usr/sbin/nbdctl boot", &format!("{top}/nbdctl boot"))
         .replace("/sys/dev/block", &format!("{top}/sys/dev"))
+        .replace("/run/nbdctl/", &format!("{top}/run/"))
         .replace("/sys/class/net", &format!("{top}/net"));
     let script = format!("top={top}\n{MACHINE}\n{module}\n{variables}\n{call}");
     let output = Command::new("bash").arg("-c").arg(script).output().unwrap();
@@ -84,6 +85,11 @@ fn an_initramfs_for_one_machine_has_its_words() {
             Some(
                 " rd.nbdctl=nbd://10.0.2.2/vm1,name=vm1 ifname=eth0:52:54:00:00:00:01 ip=eth0:dhcp\n",
             ),
+        ),
+        (
+            // It was DHCP's, and lives for ever by now.
+            "hostonly_cmdline=yes; mkdir $top/run; : > $top/run/.dhcp-eth0",
+            Some(" rd.nbdctl=nbd://10.0.2.2/vm1,name=vm1 ip=eth0:dhcp\n"),
         ),
         (
             "hostonly_cmdline=yes",

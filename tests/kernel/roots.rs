@@ -1,6 +1,7 @@
 //! What the monitor of a root sees to beside what all do. A process beside it goes on in its
-//! place: where the server is away when it dies, nobody could execute another. (That
-//! all else waits for the root, only a root can show: `tests/boot`.)
+//! place: where the server is away when it dies, nobody could execute another. And where
+//! who manages the network takes the way to the server away, it puts that back. (That all
+//! else waits for the root, only a root can show: `tests/boot`.)
 
 use std::path::Path;
 use std::thread;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use crate::kept::{GENEROUS, Kept, SECOND};
 use crate::machine::Machine;
+use crate::network::Net;
 use crate::server;
 
 const PORT: u16 = 10900;
@@ -117,3 +119,37 @@ newest!(it_goes_on_whatever_the_monitor_dies_of, |machine| {
     kept.finish();
     drop(server);
 });
+
+newest!(
+    a_way_to_the_server_that_is_taken_away_is_put_back,
+    |machine| {
+        let image = machine.image("image", 64 << 20);
+        let net = Net::new(machine);
+        // Behind a router.
+        machine.sh("ip -n server addr add 10.78.0.1/32 dev lo
+        ip route add default via 10.77.0.2");
+        let server = net.nbdkit(&image, PORT, &[], &[]);
+        let kept = as_root(machine, &image, "nbd://10.78.0.1:10900/disk").loaded();
+        let down = kept.mark();
+        // As dhcpcd does it when the carrier is lost.
+        machine.sh("ip -4 addr flush dev to-server");
+        assert_eq!(machine.sh("ip -4 route show default"), "");
+        let back = kept.mark();
+        // Silence, a while for somebody else to do it, settle_time.
+        let limit = Duration::from_secs(3 + 10 + 5) + 2 * GENEROUS;
+        kept.resumes(down, back, limit, limit);
+        let address = machine.sh("ip -4 addr show dev to-server");
+        assert!(address.contains("inet 10.77.0.1/24"), "{address}");
+        let route = machine.sh("ip -4 route show default");
+        assert!(
+            route.starts_with("default via 10.77.0.2 dev to-server"),
+            "{route}"
+        );
+        assert!(
+            route.contains("metric 4294967295"),
+            "any other comes first: {route}"
+        );
+        kept.finish();
+        drop(server);
+    }
+);

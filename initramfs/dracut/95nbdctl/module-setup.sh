@@ -47,7 +47,9 @@ nbdctl_network() {
     interface=${route#* dev }
     interface=${interface%% *}
     [[ $interface != lo ]] || return 0
-    if ip -o addr show dev "$interface" | grep -q dynamic; then
+    # An address that nbdctl has made live for ever is DHCP's, too.
+    if [[ -e /run/nbdctl/.dhcp-$interface ]] ||
+        ip -o addr show dev "$interface" | grep -q dynamic; then
         mac=$(cat "/sys/class/net/$interface/address" 2> /dev/null)
         echo "${mac:+ifname=$interface:$mac }ip=$interface:dhcp"
     else

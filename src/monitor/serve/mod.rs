@@ -18,6 +18,7 @@ mod root;
 mod standby;
 mod take;
 mod watched;
+mod way;
 mod work;
 
 use std::collections::{BTreeMap, HashMap};

@@ -13,6 +13,7 @@ use nix::unistd::sync;
 use super::Serving;
 use super::mail::Mail;
 use super::standby::StandsBy;
+use super::way::Ways;
 use crate::kernel::{self, Ending, Resident, RootChange, files_of, running};
 use crate::monitor::control::{Request, ask};
 use crate::monitor::error::Error;
@@ -62,6 +63,7 @@ pub(super) struct Root {
     /// Since when the machine goes down, and how it is to end.
     pub(super) down: Option<(Moment, Option<Ending>)>,
     pub(super) stands_by: StandsBy,
+    pub(super) ways: Ways,
 }
 
 impl Root {
@@ -76,6 +78,7 @@ impl Root {
             look_at: Moment::ZERO,
             down: goes_down.then_some((Moment::ZERO, ending)),
             stands_by: StandsBy::default(),
+            ways: Ways::default(),
         }
     }
 }
@@ -112,6 +115,7 @@ impl Serving<'_> {
         self.look_for_root();
         self.keep_what_ends_need();
         self.keep_standby();
+        self.keep_ways();
         self.end_machine();
     }
 
