@@ -25,7 +25,9 @@
 //!
 //! One process for each export, its monitor, runs `monitor::serve`: a loop in
 //! poll(2) that carries events to a pure state machine (`monitor::machine`), and
-//! its actions out. `attach` starts it; `detach` and `status` ask it.
+//! its actions out. `attach` starts it; `detach` and `status` ask it. Beside a root's
+//! another waits, which goes on in its place (`monitor::stand_by`): nothing can be
+//! executed from a root whose server is away.
 //!
 //! On the relay's path it starts another, `nbdctl relay`, which outlives it: the kernel
 //! has one end of a socket pair, the relay the other, without rights, files or netlink
