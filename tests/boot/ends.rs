@@ -111,3 +111,34 @@ fn dracut_button_when_it_goes_meanwhile() {
 fn initramfs_tools_poweroff_when_it_goes_meanwhile() {
     gone_meanwhile(InitramfsTools, "poweroff");
 }
+
+/// And the monitor dies in the shutdown, when nothing can be executed: who goes on in its
+/// place knows of it, and has the last word as that would have had.
+#[test]
+#[ignore = "make test-boot-all"]
+fn dracut_poweroff_when_the_monitor_dies_in_it() {
+    let line = "ip=dhcp root=LABEL=root rd.nbdctl=nbd://10.0.2.2:10900/,shutdown_timeout=15";
+    let ended = Machine::new(Dracut, line)
+        .when("away", "server kill; say gone")
+        .keep("/var/file")
+        .run(
+            r#"monitor=$(nbdctl status --json | sed -n 's/.*"monitor_pid": *\([0-9][0-9]*\).*/\1/p')
+            for i in $(seq 100); do pgrep -x nbdctl-standby >/dev/null && break; sleep 0.1; done
+            # A unit that no shutdown stops.
+            systemd-run -q -p DefaultDependencies=no -p Slice=-.slice \
+                /run/rig/bin/busybox sh -c "while [ ! -e /run/rig/down ]; do sleep 0.2; done
+                    sleep 4; echo 3 >/proc/sys/vm/drop_caches; kill -9 $monitor"
+            writer /var/file & sleep 3; event away; hear gone; : >/run/rig/down"#,
+        );
+    for said in [
+        "nobody takes its place: so does this process",
+        "the machine is powered off by its monitor",
+    ] {
+        assert!(ended.console.contains(said), "{said}\n{}", ended.story());
+    }
+    assert_eq!(ended.how, "poweroff", "{}", ended.story());
+    // Four seconds, ten for a successor, 15 and 25 as ever.
+    assert!(ended.down < ended.up.max(60.0) + 30.0, "{}", ended.story());
+    assert!(ended.fsck.is_empty(), "{}\n{}", ended.fsck, ended.story());
+    println!("off {:.1} s after it was told", ended.down);
+}
