@@ -173,16 +173,7 @@ fn is_kept_up(base: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let base = tempfile::TempDir::new().unwrap();
-        for (path, text) in files {
-            let path = base.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        base
-    }
+    use crate::monitor::networkd::tests::tree;
 
     fn severity(files: &[(&str, &str)]) -> Severity {
         let base = tree(files);

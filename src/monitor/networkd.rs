@@ -205,10 +205,11 @@ fn assignments<'a>(text: &'a str, key: &str) -> impl DoubleEndedIterator<Item = 
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+    /// A folder with these files, by their paths below it.
+    pub(in crate::monitor) fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
         let base = tempfile::TempDir::new().unwrap();
         for (path, text) in files {
             let path = base.path().join(path);

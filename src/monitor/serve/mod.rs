@@ -298,8 +298,7 @@ impl Serving<'_> {
 
     /// Finishes what an earlier monitor left half-made, and tells whoever waits.
     fn see_to_usability(&mut self) {
-        let standing = self.standing();
-        let linked = matches!(standing, Standing::Connected | Standing::Degraded);
+        let linked = self.is_linked();
         let due = self.now() >= self.finish_at && self.detaching.is_none();
         if self.state.usable {
             // Also where its server is away: it is there, and its I/O waits.
@@ -326,6 +325,11 @@ impl Serving<'_> {
             self.interrupt.watch_reader(false);
             announce(said);
         }
+    }
+
+    /// Its I/O is served, by one link at least.
+    fn is_linked(&self) -> bool {
+        matches!(self.standing(), Standing::Connected | Standing::Degraded)
     }
 
     fn path(&self) -> String {

@@ -17,7 +17,7 @@ use super::way::Ways;
 use crate::kernel::{self, Ending, Resident, RootChange, files_of, running};
 use crate::monitor::control::{Request, ask};
 use crate::monitor::error::Error;
-use crate::monitor::machine::{Moment, Standing};
+use crate::monitor::machine::Moment;
 use crate::monitor::runtime::{Lock, Runtime};
 
 /// How often it is looked where process 1 is.
@@ -148,7 +148,7 @@ impl Serving<'_> {
     /// In a thread: whoever reads a file of the root may wait for its server.
     fn keep_what_ends_need(&mut self) {
         let now = self.now();
-        let living = matches!(self.standing(), Standing::Connected | Standing::Degraded);
+        let living = self.is_linked();
         let Some(root) = &mut self.root else { return };
         if now < root.keep_at || !living || root.down.is_some() {
             return;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Serving;
 use super::mail::Mail;
-use crate::monitor::machine::{Moment, Standing};
+use crate::monitor::machine::Moment;
 use crate::monitor::standby::Standby;
 
 /// How often it is looked whether it lives; and tried again.
@@ -26,7 +26,7 @@ impl Serving<'_> {
     /// In a thread: what is executed is read from the root, and may wait for its server.
     pub(super) fn keep_standby(&mut self) {
         let now = self.now();
-        let living = matches!(self.standing(), Standing::Connected | Standing::Degraded);
+        let living = self.is_linked();
         let Some(root) = &mut self.root else { return };
         let stands_by = &mut root.stands_by;
         if now < stands_by.look_at || !living || stands_by.starting || root.down.is_some() {

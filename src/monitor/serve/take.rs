@@ -170,7 +170,7 @@ impl Serving<'_> {
             replies: vec![reply],
             force,
         });
-        let dead = !matches!(self.standing(), Standing::Connected | Standing::Degraded);
+        let dead = !self.is_linked();
         if !force {
             // A farewell is to arrive, and not to be overtaken by a reset.
             for watched in self.links.values() {

@@ -9,7 +9,7 @@ use nix::net::if_::if_nametoindex;
 
 use super::Serving;
 use crate::kernel;
-use crate::monitor::machine::{Moment, Standing};
+use crate::monitor::machine::Moment;
 use crate::session::{Address, Source};
 
 /// How often it is noted.
@@ -66,7 +66,7 @@ impl Way {
 impl Serving<'_> {
     pub(super) fn keep_ways(&mut self) {
         let now = self.now();
-        let living = matches!(self.standing(), Standing::Connected | Standing::Degraded);
+        let living = self.is_linked();
         let Some(root) = &mut self.root else { return };
         let ways = &mut root.ways;
         if !living {
@@ -107,7 +107,11 @@ impl Ways {
                     "{interface} has lost the address that {} is reached from: it has it again",
                     way.to
                 ),
-                Err(error) => tracing::warn!("{interface}: {error}"),
+                Err(error) => tracing::warn!(
+                    "{interface} cannot be given back the address that {} is reached from: \
+                     {error}; it is tried again, or give it back by hand",
+                    way.to
+                ),
             }
         }
     }
